@@ -1,0 +1,95 @@
+namespace Appoxy;
+
+/// <summary>A page of a list.</summary>
+public sealed record Page<T>(IReadOnlyList<T> Items);
+
+/// <summary>An app as the API shows it.</summary>
+public sealed record App
+{
+    public required string Name { get; init; }
+    public required string Uid { get; init; }
+
+    /// <summary>Where visitors find it.</summary>
+    public required string Url { get; init; }
+
+    /// <summary>The droid-server that it is placed on.</summary>
+    public required string Server { get; init; }
+    public required IReadOnlyList<string> Domains { get; init; }
+    public required AppSettings Settings { get; init; }
+
+    /// <summary>The newest deployment; null before the first.</summary>
+    public Deployment? Deployment { get; init; }
+    public required DateTimeOffset CreatedAt { get; init; }
+}
+
+/// <summary>An app's settings as users write them (<c>5m</c>, <c>256m</c>); null keeps what is.</summary>
+public sealed record AppSettings
+{
+    public string? PauseAfter { get; init; }
+    public string? SnoozeAfter { get; init; }
+    public string? StartTimeout { get; init; }
+
+    /// <summary>A path that must answer 2xx or 3xx, or <c>tcp</c> for a TCP accept.</summary>
+    public string? Health { get; init; }
+    public string? Memory { get; init; }
+    public string? Cpus { get; init; }
+
+    /// <summary>The port that the app listens on, or <c>auto</c>.</summary>
+    public string? Port { get; init; }
+}
+
+/// <summary>Body of <c>POST /v1/apps</c>.</summary>
+public sealed record NewApp(string? Name, AppSettings? Settings = null);
+
+/// <summary>Body of <c>POST /v1/apps/{app}/deployments</c>.</summary>
+public sealed record NewDeployment(DroidSource? Source, string? Builder = null);
+
+/// <summary>One try to bring a version of an app to its visitors.</summary>
+public sealed record Deployment
+{
+    public required int Number { get; init; }
+
+    /// <summary>One of <see cref="DeploymentStates"/>.</summary>
+    public required string State { get; init; }
+    public string? Error { get; init; }
+    public string? Commit { get; init; }
+    public required DroidSource Source { get; init; }
+    public required string Builder { get; init; }
+    public required DateTimeOffset CreatedAt { get; init; }
+    public DateTimeOffset? FinishedAt { get; init; }
+}
+
+/// <summary>Body of <c>POST /v1/apps/{app}/domains</c>.</summary>
+public sealed record NewDomain(string? Hostname);
+
+/// <summary>A hostname that an app is served at.</summary>
+public sealed record Domain(string Hostname, DateTimeOffset CreatedAt);
+
+/// <summary>A droid-server as the API shows it.</summary>
+public sealed record Server
+{
+    public required string Name { get; init; }
+
+    /// <summary>Where routerd finds its droidd: <c>unix:/path</c> or <c>https://host:port</c>.</summary>
+    public required string Address { get; init; }
+
+    /// <summary>Whether it answers now.</summary>
+    public required bool Up { get; init; }
+    public required int Apps { get; init; }
+    public ServerStatus? Status { get; init; }
+}
+
+/// <summary>How a host comes to its app, step by step: the answer of <c>GET /v1/routes/{host}</c>.</summary>
+public sealed record RouteExplanation(string Host, string Outcome, IReadOnlyList<RouteStep> Steps);
+
+/// <summary>One step of a route's decision.</summary>
+/// <param name="Source"><c>postgres</c>, <c>redis</c>, <c>global nginx</c>, <c>droidd</c>.</param>
+/// <param name="Found">What it says; null if nothing.</param>
+/// <param name="Note">What follows.</param>
+public sealed record RouteStep(string Source, string? Found, string Note);
+
+/// <summary>Body of <c>POST /v1/tokens</c>: exchanges a password for a token.</summary>
+public sealed record NewToken(string? Email, string? Password, string? Name = null);
+
+/// <summary>A token, shown once.</summary>
+public sealed record IssuedToken(string Token, string Name);

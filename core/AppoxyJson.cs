@@ -1,0 +1,34 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+
+namespace Appoxy;
+
+/// <summary>JSON as all parts of Appoxy write and read it: camelCase, nulls left out, unknown members refused.</summary>
+[JsonSourceGenerationOptions(JsonSerializerDefaults.Web, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
+    UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow, NumberHandling = JsonNumberHandling.Strict)]
+[JsonSerializable(typeof(DroidSpec))]
+[JsonSerializable(typeof(DroidStatus))]
+[JsonSerializable(typeof(IReadOnlyList<DroidStatus>))]
+[JsonSerializable(typeof(DeploymentStatus))]
+[JsonSerializable(typeof(ServerStatus))]
+[JsonSerializable(typeof(App))]
+[JsonSerializable(typeof(AppSettings))]
+[JsonSerializable(typeof(NewApp))]
+[JsonSerializable(typeof(NewDeployment))]
+[JsonSerializable(typeof(Deployment))]
+[JsonSerializable(typeof(NewDomain))]
+[JsonSerializable(typeof(Domain))]
+[JsonSerializable(typeof(Server))]
+[JsonSerializable(typeof(RouteExplanation))]
+[JsonSerializable(typeof(NewToken))]
+[JsonSerializable(typeof(IssuedToken))]
+[JsonSerializable(typeof(DroidSource))]
+[JsonSerializable(typeof(TemplateStatus))]
+[JsonSerializable(typeof(Page<App>))]
+[JsonSerializable(typeof(Page<Deployment>))]
+[JsonSerializable(typeof(Page<Domain>))]
+[JsonSerializable(typeof(Page<Server>))]
+[JsonSerializable(typeof(Page<TemplateStatus>))]
+[JsonSerializable(typeof(Page<DroidStatus>))]
+[JsonSerializable(typeof(Dictionary<string, string>))]
+public sealed partial class AppoxyJson : JsonSerializerContext;

@@ -1,0 +1,178 @@
+namespace Appoxy;
+
+/// <summary>
+/// What routerd wants of one app on one droid-server: the body of <c>PUT /droids/{uid}</c>. Whole, idempotent, ordered by
+/// <see cref="Generation"/>. A change of <see cref="Deployment"/> builds anew; of <see cref="Env"/>, <see cref="Port"/> or
+/// <see cref="Limits"/> replaces the container from the same image; of the rest takes effect at once.
+/// </summary>
+public sealed record DroidSpec
+{
+    /// <summary>The app's uid.</summary>
+    public required string Uid { get; init; }
+
+    /// <summary>The app's name, for logs and labels only.</summary>
+    public required string App { get; init; }
+
+    /// <summary>Grows with each change of what is wanted; an older one is refused with 409.</summary>
+    public required long Generation { get; init; }
+
+    /// <summary>The deployment's number within its app, from 1.</summary>
+    public required int Deployment { get; init; }
+
+    /// <summary>What to build or run.</summary>
+    public required DroidSource Source { get; init; }
+
+    /// <summary><c>auto</c>, <c>dockerfile</c>, or <c>pack:IMAGE</c>.</summary>
+    public string Builder { get; init; } = "auto";
+
+    /// <summary>The app's environment. Secret: never logged.</summary>
+    public IReadOnlyDictionary<string, string> Env { get; init; } = new Dictionary<string, string>();
+
+    /// <summary>The port that the app listens on (<c>$PORT</c>); null: the image's only exposed TCP port, else 7000.</summary>
+    public int? Port { get; init; }
+
+    /// <summary>What one container may use.</summary>
+    public DroidLimits Limits { get; init; } = new();
+
+    /// <summary>When the droid counts as ready and as idle.</summary>
+    public DroidPolicy Policy { get; init; } = new();
+
+    /// <summary><c>running</c> (may snooze) or <c>stopped</c>.</summary>
+    public string Desired { get; init; } = DroidStates.Running;
+
+    /// <summary>Whether <c>file://</c> and private addresses are allowed as git sources: set for admins.</summary>
+    public bool AllowPrivateSources { get; init; }
+}
+
+/// <summary>One of a git repository or a prebuilt image.</summary>
+public sealed record DroidSource
+{
+    /// <summary>A git repository, or null.</summary>
+    public GitSource? Git { get; init; }
+
+    /// <summary>A prebuilt image's reference, or null.</summary>
+    public string? Image { get; init; }
+}
+
+/// <summary>A git repository and what of it to build.</summary>
+/// <param name="Url">https, ssh, git or file URL.</param>
+/// <param name="Ref">A branch, tag or commit; null for the remote's default branch.</param>
+public sealed record GitSource(string Url, string? Ref);
+
+/// <summary>What one container may use; 0 means no limit.</summary>
+/// <param name="MemoryBytes">Memory, in bytes.</param>
+/// <param name="Cpus">Processors, as 0.5.</param>
+public sealed record DroidLimits(long MemoryBytes = 512L << 20, double Cpus = 1);
+
+/// <summary>When a droid counts as ready and as idle. Times in seconds; 0 means never.</summary>
+/// <param name="Health">The path that must answer 2xx or 3xx, or null for a TCP accept.</param>
+/// <param name="StartTimeout">How long a start may take until ready.</param>
+/// <param name="PauseAfter">Idle time after which the container is frozen.</param>
+/// <param name="SnoozeAfter">Idle time after which the container is stopped.</param>
+public sealed record DroidPolicy(string? Health = null, int StartTimeout = 60, int PauseAfter = 300, int SnoozeAfter = 1800);
+
+/// <summary>The states that a droid is shown in.</summary>
+public static class DroidStates
+{
+    public const string Running = "running";
+    public const string Paused = "paused";
+    public const string Snoozed = "snoozed";
+    public const string Building = "building";
+    public const string Crashed = "crashed";
+    public const string Failed = "failed";
+    public const string Stopped = "stopped";
+}
+
+/// <summary>The states of a deployment: queued → fetching → building → starting → checking → live | failed | cancelled.</summary>
+public static class DeploymentStates
+{
+    public const string Queued = "queued";
+    public const string Fetching = "fetching";
+    public const string Building = "building";
+    public const string Starting = "starting";
+    public const string Checking = "checking";
+    public const string Live = "live";
+    public const string Failed = "failed";
+    public const string Cancelled = "cancelled";
+
+    /// <summary>Whether a deployment in this state changes no more.</summary>
+    public static bool IsFinal(string state) => state is Live or Failed or Cancelled;
+}
+
+/// <summary>A droid as its droid-server sees it: the answer of <c>GET /droids/{uid}</c>.</summary>
+public sealed record DroidStatus
+{
+    public required string Uid { get; init; }
+
+    public required string App { get; init; }
+
+    /// <summary>The newest generation accepted.</summary>
+    public required long Generation { get; init; }
+
+    /// <summary>One of <see cref="DroidStates"/>.</summary>
+    public required string State { get; init; }
+
+    /// <summary>Why, where the state is <c>crashed</c> or <c>failed</c>.</summary>
+    public string? Error { get; init; }
+
+    /// <summary>The newest deployment known here, running or ended.</summary>
+    public DeploymentStatus? Deployment { get; init; }
+
+    /// <summary>The deployment that serves; null before the first.</summary>
+    public LiveDroid? Live { get; init; }
+
+    /// <summary>When the last request ended; null if none since the server started.</summary>
+    public DateTimeOffset? LastRequestAt { get; init; }
+
+    /// <summary>Requests and websockets open now.</summary>
+    public int InFlight { get; init; }
+}
+
+/// <summary>How far a deployment is.</summary>
+/// <param name="Number">Its number within the app.</param>
+/// <param name="State">One of <see cref="DeploymentStates"/>.</param>
+/// <param name="Error">Why it failed, in one line.</param>
+/// <param name="Commit">The commit that was built, where the source is git.</param>
+public sealed record DeploymentStatus(int Number, string State, string? Error = null, string? Commit = null);
+
+/// <summary>The container that serves.</summary>
+/// <param name="Deployment">The deployment it came from.</param>
+/// <param name="Container">Docker's id.</param>
+/// <param name="Image">Docker's image id.</param>
+/// <param name="Address"><c>ip:port</c> on droid-net.</param>
+/// <param name="StartedAt">When Docker last started it.</param>
+/// <param name="Starts">How often droidd has started it since it was created.</param>
+public sealed record LiveDroid(int Deployment, string Container, string Image, string Address, DateTimeOffset StartedAt, int Starts);
+
+/// <summary>A droid-server's own state: the answer of <c>GET /server</c>.</summary>
+public sealed record ServerStatus
+{
+    public required string Name { get; init; }
+
+    public required string Version { get; init; }
+
+    public required int Droids { get; init; }
+
+    public required long MemoryBytes { get; init; }
+
+    public required int Cpus { get; init; }
+
+    /// <summary>The templates of the local nginx and what became of them.</summary>
+    public required TemplateStatus Templates { get; init; }
+}
+
+/// <summary>What became of the newest render of one nginx's templates.</summary>
+/// <param name="Nginx"><c>global</c> or <c>local</c>.</param>
+/// <param name="Version">The version that serves.</param>
+/// <param name="Error">Null if the newest templates serve; else what is wrong with them.</param>
+/// <param name="At">When this became so.</param>
+public sealed record TemplateStatus(string Nginx, string? Version, TemplateError? Error, DateTimeOffset At);
+
+/// <summary>What is wrong with a template.</summary>
+/// <param name="Template">The template's file name.</param>
+/// <param name="Line">The line in the template, from 1; 0 where it can't be told.</param>
+/// <param name="Message">Scriban's or nginx's own words.</param>
+public sealed record TemplateError(string Template, int Line, string Message)
+{
+    public override string ToString() => $"{Template}:{Line}: {Message}";
+}
