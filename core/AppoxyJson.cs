@@ -5,7 +5,8 @@ namespace Appoxy;
 
 /// <summary>JSON as all parts of Appoxy write and read it: camelCase, nulls left out, unknown members refused.</summary>
 [JsonSourceGenerationOptions(JsonSerializerDefaults.Web, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
-    UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow, NumberHandling = JsonNumberHandling.Strict)]
+    UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow, NumberHandling = JsonNumberHandling.Strict,
+    RespectNullableAnnotations = true)]
 [JsonSerializable(typeof(DroidSpec))]
 [JsonSerializable(typeof(DroidStatus))]
 [JsonSerializable(typeof(IReadOnlyList<DroidStatus>))]
@@ -31,4 +32,15 @@ namespace Appoxy;
 [JsonSerializable(typeof(Page<TemplateStatus>))]
 [JsonSerializable(typeof(Page<DroidStatus>))]
 [JsonSerializable(typeof(Dictionary<string, string>))]
-public sealed partial class AppoxyJson : JsonSerializerContext;
+public sealed partial class AppoxyJson : JsonSerializerContext
+{
+    /// <summary>Makes a web host read and write JSON in the same way.</summary>
+    public static void Configure(JsonSerializerOptions options)
+    {
+        options.TypeInfoResolverChain.Insert(0, Default);
+        options.DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull;
+        options.UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow;
+        options.NumberHandling = JsonNumberHandling.Strict;
+        options.RespectNullableAnnotations = true;
+    }
+}

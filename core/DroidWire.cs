@@ -5,6 +5,7 @@ namespace Appoxy;
 /// <see cref="Generation"/>. A change of <see cref="Deployment"/> builds anew; of <see cref="Env"/>, <see cref="Port"/> or
 /// <see cref="Limits"/> replaces the container from the same image; of the rest takes effect at once.
 /// </summary>
+/// <remarks>Members with a default are settable: source-generated JSON gives an absent init-only member no default.</remarks>
 public sealed record DroidSpec
 {
     /// <summary>The app's uid.</summary>
@@ -23,22 +24,22 @@ public sealed record DroidSpec
     public required DroidSource Source { get; init; }
 
     /// <summary><c>auto</c>, <c>dockerfile</c>, or <c>pack:IMAGE</c>.</summary>
-    public string Builder { get; init; } = "auto";
+    public string Builder { get; set; } = "auto";
 
     /// <summary>The app's environment. Secret: never logged.</summary>
-    public IReadOnlyDictionary<string, string> Env { get; init; } = new Dictionary<string, string>();
+    public IReadOnlyDictionary<string, string> Env { get; set; } = new Dictionary<string, string>();
 
     /// <summary>The port that the app listens on (<c>$PORT</c>); null: the image's only exposed TCP port, else 7000.</summary>
     public int? Port { get; init; }
 
     /// <summary>What one container may use.</summary>
-    public DroidLimits Limits { get; init; } = new();
+    public DroidLimits Limits { get; set; } = new();
 
     /// <summary>When the droid counts as ready and as idle.</summary>
-    public DroidPolicy Policy { get; init; } = new();
+    public DroidPolicy Policy { get; set; } = new();
 
     /// <summary><c>running</c> (may snooze) or <c>stopped</c>.</summary>
-    public string Desired { get; init; } = DroidStates.Running;
+    public string Desired { get; set; } = DroidStates.Running;
 
     /// <summary>Whether <c>file://</c> and private addresses are allowed as git sources: set for admins.</summary>
     public bool AllowPrivateSources { get; init; }

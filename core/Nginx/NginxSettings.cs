@@ -1,0 +1,65 @@
+namespace Appoxy.Nginx;
+
+/// <summary>The <c>nginx</c> section of <c>routerd.json</c> and <c>droidd.json</c>: one nginx and where its parts lie. All paths absolute.</summary>
+public sealed class NginxSettings
+{
+    /// <summary>The nginx (or OpenResty) binary.</summary>
+    public string Binary { get; set; } = "/usr/sbin/nginx";
+
+    /// <summary>Holds <c>versions/&lt;version&gt;</c> and the link <c>current</c> to the one that serves.</summary>
+    public string Root { get; set; } = "";
+
+    public string PidFile { get; set; } = "";
+
+    /// <summary>The unix socket that nginx answers on for its daemon only.</summary>
+    public string ControlSocket { get; set; } = "";
+
+    /// <summary>The templates that Appoxy ships.</summary>
+    public string Templates { get; set; } = "";
+
+    /// <summary>Templates of the admin, which win over shipped ones of the same name.</summary>
+    public string TemplateOverrides { get; set; } = "";
+
+    /// <summary>Static configuration that templates include.</summary>
+    public string Fragments { get; set; } = "";
+
+    /// <summary>The folder that holds the Lua package <c>appoxy</c>.</summary>
+    public string Lua { get; set; } = "";
+
+    public string LogDir { get; set; } = "";
+
+    public string RunDir { get; set; } = "";
+
+    /// <summary>The file from which nginx fills its dict at start.</summary>
+    public string Snapshot { get; set; } = "";
+
+    /// <summary>Dynamic modules to load, in order; empty for OpenResty.</summary>
+    public string[] Modules { get; set; } = [];
+
+    /// <summary>Worker processes: <c>auto</c> or a number.</summary>
+    public string Workers { get; set; } = "auto";
+
+    /// <summary>The largest request body, as nginx writes it.</summary>
+    public string MaxBody { get; set; } = "100m";
+
+    /// <summary>Says what is wrong with these settings, each fault naming its setting and the fix.</summary>
+    public IEnumerable<string> Faults()
+    {
+        foreach (var (name, path) in new (string, string)[]
+        {
+            ("binary", Binary), ("root", Root), ("pidFile", PidFile), ("controlSocket", ControlSocket), ("templates", Templates),
+            ("templateOverrides", TemplateOverrides), ("fragments", Fragments), ("lua", Lua), ("logDir", LogDir), ("runDir", RunDir),
+            ("snapshot", Snapshot),
+        })
+        {
+            if (!Path.IsPathFullyQualified(path))
+                yield return $"nginx:{name} is '{path}': give an absolute path";
+            else if (path.AsSpan().ContainsAny("\"'\\;{}$\n\r\t "))
+                yield return $"nginx:{name} is '{path}': a path that nginx reads can't hold spaces, quotes, braces, $ or ;";
+        }
+        if (Workers != "auto" && !(int.TryParse(Workers, out var workers) && workers is > 0 and <= 1024))
+            yield return $"nginx:workers is '{Workers}': give auto or a number from 1 to 1024";
+        if (!Quantities.TryParseBytes(MaxBody, out _))
+            yield return $"nginx:maxBody is '{MaxBody}': give a size such as 100m";
+    }
+}

@@ -1,0 +1,218 @@
+using System.Collections.Concurrent;
+using Appoxy.Droidd.Images;
+using Appoxy.Droidd.LocalNginx;
+using Docker.DotNet;
+
+namespace Appoxy.Droidd.Droids;
+
+/// <summary>All droids of this server. At start it learns them from Docker; then it watches what Docker does without being told.</summary>
+internal sealed partial class DroidServer(
+    DroidContainers containers, DroidDict dict, DroidImages images, DeployTools tools, DroiddSettings settings, ILogger<DroidServer> log,
+    TimeProvider time) : BackgroundService
+{
+    private static readonly TimeSpan WatchInterval = TimeSpan.FromSeconds(2);
+
+    private readonly ConcurrentDictionary<string, Entry> droids = new();
+    private readonly SemaphoreSlim changeGate = new(1, 1);
+    private readonly TaskCompletionSource recovered = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private CancellationToken stopping;
+
+    private sealed record Entry(Droid Droid, Reconciler Reconciler, CancellationTokenSource Stop)
+    {
+        public Task Running { get; set; } = Task.CompletedTask;
+    }
+
+    public IEnumerable<Droid> Droids => droids.Values.Select(e => e.Droid);
+
+    /// <summary>Waits until the droids are known after a start; bounded.</summary>
+    public Task ReadyAsync(CancellationToken cancel) => recovered.Task.WaitAsync(TimeSpan.FromSeconds(60), time, cancel);
+
+    public Droid? Find(string uid) => droids.GetValueOrDefault(uid)?.Droid;
+
+    /// <summary>Accepts a whole spec; the same one again changes nothing.</summary>
+    /// <exception cref="Problem">409: it is older than what is here.</exception>
+    public async Task<DroidStatus> PutAsync(DroidSpec spec, CancellationToken cancel)
+    {
+        await changeGate.WaitAsync(cancel);
+        try
+        {
+            if (Find(spec.Uid)?.Spec is { } has && has.Generation > spec.Generation)
+                throw new Problem(409, $"Generation {spec.Generation} is older than {has.Generation}, which this server has.");
+            new DroidFolder(settings.DataDir, spec.Uid).WriteSpec(spec);
+            var entry = droids.GetValueOrDefault(spec.Uid) ?? Add(spec.Uid, spec);
+            entry.Droid.Spec = spec;
+            entry.Reconciler.Kick();
+            return Status(entry);
+        }
+        finally
+        {
+            changeGate.Release();
+        }
+    }
+
+    /// <summary>Removes a droid with all that is its own; one that is not here is no fault.</summary>
+    public async Task DeleteAsync(string uid, CancellationToken cancel)
+    {
+        await changeGate.WaitAsync(cancel);
+        try
+        {
+            var folder = new DroidFolder(settings.DataDir, uid);
+            if (droids.TryGetValue(uid, out var entry))
+            {
+                await entry.Stop.CancelAsync();
+                await entry.Running.WaitAsync(cancel);
+                await entry.Droid.ForgetAsync(cancel);
+            }
+            // The spec goes first: were it last, a droidd that is killed between would deploy the app anew from it.
+            folder.Delete();
+            foreach (var container in (await containers.ListAsync(cancel)).Where(c => c.Spec.Uid == uid))
+                await containers.RemoveAsync(container.Id, cancel);
+            await images.DeleteAllAsync(uid, cancel);
+            droids.TryRemove(uid, out _);
+        }
+        finally
+        {
+            changeGate.Release();
+        }
+    }
+
+    public bool Cancel(string uid, int deployment) => droids.GetValueOrDefault(uid)?.Reconciler.Cancel(deployment) ?? false;
+
+    public IReadOnlyList<DroidStatus> List() => [.. droids.Values.OrderBy(e => e.Droid.Uid, StringComparer.Ordinal).Select(Status)];
+
+    public DroidStatus? Status(string uid) => droids.TryGetValue(uid, out var entry) ? Status(entry) : null;
+
+    /// <summary>Whether a deployment's log may still grow.</summary>
+    public bool IsDeploying(string uid, int number) => droids.TryGetValue(uid, out var entry)
+        && entry.Reconciler.Status(number) is { } status && !DeploymentStates.IsFinal(status.State);
+
+    /// <summary>What nginx last saw; kept by the idle watch.</summary>
+    public Activity? LastActivity { get; set; }
+
+    private DroidStatus Status(Entry entry)
+    {
+        var (droid, spec, live) = (entry.Droid, entry.Droid.Spec!, entry.Droid.Live);
+        var deployment = entry.Reconciler.Status(spec.Deployment)!;
+        var state = droid.State ?? (DeploymentStates.IsFinal(deployment.State) ? DroidStates.Failed : DroidStates.Building);
+        return new DroidStatus
+        {
+            Uid = droid.Uid,
+            App = spec.App,
+            Generation = spec.Generation,
+            State = state,
+            Error = droid.Error ?? (live is null ? deployment.Error : null),
+            Deployment = deployment,
+            Live = live is null ? null
+                : new LiveDroid(live.Spec.Deployment, live.Id, live.ImageId, live.Address, droid.ActiveSince, droid.Starts),
+            LastRequestAt = LastActivity?.Droids.TryGetValue(droid.Uid, out var last) == true ? DateTimeOffset.FromUnixTimeMilliseconds(last) : null,
+            InFlight = live is null ? 0 : LastActivity?.Peers.GetValueOrDefault(live.Address) ?? 0,
+        };
+    }
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        stopping = stoppingToken;
+        while (!recovered.Task.IsCompleted)
+        {
+            try
+            {
+                await containers.EnsureNetworksAsync(stoppingToken);
+                await RecoverAsync(stoppingToken);
+                recovered.SetResult();
+                LogRecovered(log, droids.Count);
+            }
+            catch (Exception e) when (IsDockerFault(e, stoppingToken))
+            {
+                LogDockerAway(log, e.Message);
+                await Task.Delay(WatchInterval, time, stoppingToken);
+            }
+        }
+        using var timer = new PeriodicTimer(WatchInterval, time);
+        while (await timer.WaitForNextTickAsync(stoppingToken))
+        {
+            try
+            {
+                await WatchAsync(stoppingToken);
+            }
+            catch (Exception e) when (IsDockerFault(e, stoppingToken))
+            {
+                LogDockerAway(log, e.Message);
+            }
+        }
+    }
+
+    private static bool IsDockerFault(Exception e, CancellationToken stop) =>
+        !stop.IsCancellationRequested && e is DockerApiException or HttpRequestException or TimeoutException or IOException or OperationCanceledException;
+
+    /// <summary>
+    /// Learns all droids from Docker and from the specs on disk. <c>uid</c> is what serves; <c>uid.next</c> was not ready yet,
+    /// unless droidd ended between the two renames of a switch; <c>uid.old</c> was draining.
+    /// </summary>
+    private async Task RecoverAsync(CancellationToken cancel)
+    {
+        Directory.CreateDirectory(settings.DataDir);
+        var found = (await containers.ListAsync(cancel)).ToLookup(c => c.Spec.Uid);
+        var onDisk = Directory.EnumerateDirectories(settings.DataDir).Select(d => Path.GetFileName(d)).Where(Names.IsUid);
+        foreach (var uid in found.Select(g => g.Key).Union(onDisk!))
+        {
+            var mine = found[uid].ToDictionary(c => c.Name);
+            var live = mine.GetValueOrDefault(uid);
+            if (live is null && mine.ContainsKey(uid + ".old") && mine.TryGetValue(uid + ".next", out var next))
+            {
+                await containers.RenameAsync(next.Id, uid, cancel);
+                live = next with { Name = uid };
+            }
+            else if (live is null && mine.TryGetValue(uid + ".old", out var old))
+            {
+                await containers.RenameAsync(old.Id, uid, cancel);
+                live = old with { Name = uid };
+            }
+            foreach (var left in mine.Values.Where(c => c.Id != live?.Id))
+                await containers.RemoveAsync(left.Id, cancel);
+            var spec = new DroidFolder(settings.DataDir, uid).ReadSpec() ?? live?.Spec;
+            if (spec is null)
+                continue;
+            var entry = Add(uid, spec);
+            if (live is not null)
+                await entry.Droid.RecoverAsync(live, cancel);
+            entry.Reconciler.Kick();
+        }
+    }
+
+    private Entry Add(string uid, DroidSpec spec)
+    {
+        var droid = new Droid(uid, containers, dict, new DroidFolder(settings.DataDir, uid), log, time) { Spec = spec };
+        var reconciler = new Reconciler(droid, tools);
+        var stop = CancellationTokenSource.CreateLinkedTokenSource(stopping);
+        var entry = new Entry(droid, reconciler, stop);
+        droids[uid] = entry;
+        entry.Running = Task.Run(() => reconciler.RunAsync(stop.Token), CancellationToken.None);
+        return entry;
+    }
+
+    private async Task WatchAsync(CancellationToken cancel)
+    {
+        await containers.EnsureNetworksAsync(cancel);
+        var before = droids.Values.Select(e => (Entry: e, e.Droid.Live)).ToList();
+        var found = (await containers.ListAsync(cancel)).ToDictionary(c => c.Id);
+        foreach (var (entry, live) in before.Where(b => b.Live is not null))
+        {
+            if (found.TryGetValue(live!.Id, out var seen))
+            {
+                await entry.Droid.ObserveAsync(seen, cancel);
+            }
+            else if (entry.Droid.Live?.Id == live.Id)
+            {
+                entry.Droid.Tell("the container was removed from outside; the app is deployed anew");
+                await entry.Droid.ForgetAsync(cancel);
+                entry.Reconciler.Kick();
+            }
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "{Count} droids are known")]
+    private static partial void LogRecovered(ILogger log, int count);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Docker does not answer as it should: {Fault}")]
+    private static partial void LogDockerAway(ILogger log, string fault);
+}

@@ -1,0 +1,81 @@
+using System.Net;
+using System.Net.Sockets;
+
+namespace Appoxy.Droidd.Droids;
+
+/// <summary>Whether a droid can take requests: its port accepts, or its health path answers 2xx or 3xx.</summary>
+internal static class Readiness
+{
+    private static readonly TimeSpan Attempt = TimeSpan.FromSeconds(3);
+
+    /// <summary>Asks until the droid is ready; null then, else why it is not.</summary>
+    /// <param name="address"><c>ip:port</c>.</param>
+    /// <param name="policy">The health path and the time-out.</param>
+    /// <param name="died">Why the container can't become ready any more; null while it can.</param>
+    /// <param name="cancel">Ends the wait.</param>
+    public static async Task<string?> WaitAsync(string address, DroidPolicy policy, Func<Task<string?>> died, CancellationToken cancel)
+    {
+        var endpoint = IPEndPoint.Parse(address);
+        using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        timeout.CancelAfter(TimeSpan.FromSeconds(policy.StartTimeout));
+        var fault = $"did not open port {endpoint.Port}";
+        var pause = TimeSpan.FromMilliseconds(5);
+        var lookAt = TimeSpan.FromMilliseconds(250);
+        var waited = TimeSpan.Zero;
+        try
+        {
+            while (true)
+            {
+                (var ready, fault) = policy.Health is null
+                    ? (await AcceptsAsync(endpoint, timeout.Token), fault)
+                    : await AnswersAsync(endpoint, policy.Health, timeout.Token);
+                if (ready)
+                    return null;
+                if (waited >= lookAt)
+                {
+                    if (await died() is { } reason)
+                        return reason;
+                    waited = TimeSpan.Zero;
+                }
+                await Task.Delay(pause, timeout.Token);
+                waited += pause;
+                pause = pause < TimeSpan.FromMilliseconds(200) ? pause * 1.5 : pause;
+            }
+        }
+        catch (OperationCanceledException) when (!cancel.IsCancellationRequested)
+        {
+            return $"{fault} within {Quantities.FormatSeconds(policy.StartTimeout)}";
+        }
+    }
+
+    /// <summary>Whether the port accepts at this moment.</summary>
+    public static async Task<bool> AcceptsAsync(IPEndPoint endpoint, CancellationToken cancel)
+    {
+        using var attempt = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        attempt.CancelAfter(Attempt);
+        using var socket = new Socket(endpoint.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
+        try
+        {
+            await socket.ConnectAsync(endpoint, attempt.Token);
+            return true;
+        }
+        catch (Exception e) when (e is SocketException || (e is OperationCanceledException && !cancel.IsCancellationRequested))
+        {
+            return false;
+        }
+    }
+
+    private static async Task<(bool Ready, string Fault)> AnswersAsync(IPEndPoint endpoint, string path, CancellationToken cancel)
+    {
+        using var http = LocalHttp.For($"http://{endpoint}/", Attempt);
+        try
+        {
+            using var response = await http.GetAsync(path, HttpCompletionOption.ResponseHeadersRead, cancel);
+            return ((int)response.StatusCode is >= 200 and < 400, $"{path} did not answer 2xx or 3xx (last answer {(int)response.StatusCode})");
+        }
+        catch (Exception e) when (e is HttpRequestException || (e is TaskCanceledException && !cancel.IsCancellationRequested))
+        {
+            return (false, $"{path} on port {endpoint.Port} did not answer 2xx or 3xx");
+        }
+    }
+}

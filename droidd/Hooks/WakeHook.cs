@@ -1,0 +1,31 @@
+using Appoxy.Droidd.Droids;
+
+namespace Appoxy.Droidd.Hooks;
+
+/// <summary>
+/// The one slow path: the local nginx asks here whenever its dict does not say running, or a running droid did not answer. Each
+/// answer is a 404, a 502 or a 503 for the visitor, or the word to go on to the droid, with the visitor's method and body.
+/// </summary>
+internal static class WakeHook
+{
+    public const string Path = "/wake";
+
+    private static readonly string[] SafeMethods = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"];
+
+    public static void MapWakeHook(this IEndpointRouteBuilder routes) => routes.MapGet(Path, async (HttpContext http, DroidServer server) =>
+    {
+        string Header(string name) => http.Request.Headers[name].ToString();
+        var (uid, reason) = (Header("X-Appoxy-Uid"), Header("X-Appoxy-Reason"));
+        await server.ReadyAsync(http.RequestAborted);
+        if (server.Find(uid) is not { } droid)
+            return TypedResults.StatusCode(404);
+        var failed = reason is "502" or "503" or "504";
+        // A request that may have reached the app is not sent a second time, unless a repetition does no harm.
+        if (failed && Header("X-Appoxy-Sent") == "1" && (reason == "504" || !SafeMethods.Contains(Header("X-Appoxy-Method"))))
+            return TypedResults.StatusCode(502);
+        if (await droid.WakeAsync(failed).WaitAsync(http.RequestAborted) != WakeOutcome.Ready)
+            return TypedResults.StatusCode(503);
+        http.Response.Headers["X-Accel-Redirect"] = "@droid";
+        return (IResult)TypedResults.Ok();
+    });
+}

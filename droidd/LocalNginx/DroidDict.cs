@@ -1,0 +1,118 @@
+using System.Collections.Concurrent;
+using System.Net.Http.Headers;
+using System.Text;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+
+namespace Appoxy.Droidd.LocalNginx;
+
+/// <summary>What the local nginx has seen of its droids: the answer of its <c>GET /activity</c>.</summary>
+/// <param name="Now">The time it was asked, in Unix milliseconds.</param>
+/// <param name="Droids">uid → the last request's time, in Unix milliseconds.</param>
+/// <param name="Peers"><c>ip:port</c> → requests in flight, websockets counted while they are open.</param>
+internal sealed record Activity(long Now, IReadOnlyDictionary<string, long> Droids, IReadOnlyDictionary<string, int> Peers);
+
+[JsonSourceGenerationOptions(JsonSerializerDefaults.Web)]
+[JsonSerializable(typeof(Activity))]
+internal sealed partial class ActivityJson : JsonSerializerContext;
+
+/// <summary>
+/// The local nginx's dict of droids, filled through its control socket, and the snapshot file from which it fills itself at
+/// start. A droid in state <c>running</c> gets its requests directly; for any other state nginx asks the hook.
+/// </summary>
+internal sealed partial class DroidDict(DroiddSettings settings, ILogger<DroidDict> log) : IDisposable
+{
+    private readonly HttpClient nginx = LocalHttp.For("unix:" + settings.Nginx.ControlSocket, TimeSpan.FromSeconds(3));
+    private readonly ConcurrentDictionary<string, string> entries = new();
+    private readonly SemaphoreSlim snapshotGate = new(1, 1);
+
+    /// <summary>Tells nginx; when this returns, every request is decided by the new state. An nginx that is down reads it from the snapshot.</summary>
+    public async Task PutAsync(string uid, string state, string address, CancellationToken cancel)
+    {
+        var entry = $"{state} {address}";
+        entries[uid] = entry;
+        await WriteSnapshotAsync(cancel);
+        using var body = new StringContent(entry, new MediaTypeHeaderValue("text/plain"));
+        await SendAsync(HttpMethod.Put, uid, body, cancel);
+    }
+
+    public async Task DeleteAsync(string uid, CancellationToken cancel)
+    {
+        entries.TryRemove(uid, out _);
+        await WriteSnapshotAsync(cancel);
+        await SendAsync(HttpMethod.Delete, uid, null, cancel);
+    }
+
+    /// <summary>Tells nginx all entries anew, after it was away.</summary>
+    public async Task PutAllAsync(CancellationToken cancel)
+    {
+        foreach (var (uid, entry) in entries)
+        {
+            using var body = new StringContent(entry, new MediaTypeHeaderValue("text/plain"));
+            await SendAsync(HttpMethod.Put, uid, body, cancel);
+        }
+    }
+
+    /// <summary>What nginx has seen; null where it does not answer.</summary>
+    public async Task<Activity?> ActivityAsync(CancellationToken cancel)
+    {
+        try
+        {
+            await using var answer = await nginx.GetStreamAsync("activity", cancel);
+            return await JsonSerializer.DeserializeAsync(answer, ActivityJson.Default.Activity, cancel);
+        }
+        catch (Exception e) when (IsFault(e, cancel))
+        {
+            LogAway(log, e.Message);
+            return null;
+        }
+    }
+
+    private async Task SendAsync(HttpMethod method, string uid, HttpContent? body, CancellationToken cancel)
+    {
+        try
+        {
+            using var request = new HttpRequestMessage(method, "droids/" + uid) { Content = body };
+            using var response = await nginx.SendAsync(request, cancel);
+            if (!response.IsSuccessStatusCode)
+                LogRefused(log, uid, (int)response.StatusCode);
+        }
+        catch (Exception e) when (IsFault(e, cancel))
+        {
+            LogAway(log, e.Message);
+        }
+    }
+
+    private static bool IsFault(Exception e, CancellationToken cancel) =>
+        e is HttpRequestException or JsonException or IOException || (e is TaskCanceledException && !cancel.IsCancellationRequested);
+
+    private async Task WriteSnapshotAsync(CancellationToken cancel)
+    {
+        await snapshotGate.WaitAsync(cancel);
+        try
+        {
+            var text = new StringBuilder();
+            foreach (var (uid, entry) in entries)
+                text.Append(uid).Append(' ').Append(entry).Append('\n');
+            var next = settings.Nginx.Snapshot + ".next";
+            await File.WriteAllTextAsync(next, text.ToString(), cancel);
+            File.Move(next, settings.Nginx.Snapshot, overwrite: true);
+        }
+        finally
+        {
+            snapshotGate.Release();
+        }
+    }
+
+    public void Dispose()
+    {
+        nginx.Dispose();
+        snapshotGate.Dispose();
+    }
+
+    [LoggerMessage(Level = LogLevel.Debug, Message = "The local nginx does not answer: {Fault}")]
+    private static partial void LogAway(ILogger log, string fault);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "The local nginx refused droid {Uid} with {Status}")]
+    private static partial void LogRefused(ILogger log, string uid, int status);
+}

@@ -1,0 +1,45 @@
+using Appoxy.Nginx;
+
+namespace Appoxy.Droidd.LocalNginx;
+
+/// <summary>What <c>local.conf.sbn</c> may use.</summary>
+/// <param name="Version">Of this configuration.</param>
+/// <param name="Name">The droid-server's name.</param>
+/// <param name="Domain">The platform's domain.</param>
+/// <param name="Socket">Where the global nginx connects: a unix socket's path.</param>
+/// <param name="HookSocket">droidd's hook: a unix socket's path.</param>
+/// <param name="Ipv6">Whether this machine has IPv6.</param>
+/// <param name="Nginx">The nginx.</param>
+internal sealed record LocalModel(string Version, string Name, string Domain, string Socket, string HookSocket, bool Ipv6, NginxSettings Nginx);
+
+/// <summary>Keeps the local nginx at what the templates say.</summary>
+internal sealed partial class LocalConfig(DroiddSettings settings, ILogger<LocalConfig> log, TimeProvider time) : BackgroundService
+{
+    private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1);
+    private readonly NginxConfig config = new("local", settings.Nginx, log, time);
+
+    public TemplateStatus Status => config.Status;
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        using var timer = new PeriodicTimer(Interval, time);
+        do
+        {
+            try
+            {
+                await config.ApplyAsync(Model, stoppingToken);
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                LogFault(log, e.Message);
+            }
+        }
+        while (await timer.WaitForNextTickAsync(stoppingToken));
+    }
+
+    private object Model(string version) => new LocalModel(version, settings.Name, settings.Domain, settings.NginxSocket, settings.HookSocket,
+        File.Exists("/proc/net/if_inet6"), settings.Nginx);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "The local nginx's configuration can't be written: {Fault}")]
+    private static partial void LogFault(ILogger log, string fault);
+}

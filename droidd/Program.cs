@@ -1,0 +1,74 @@
+using Appoxy;
+using Appoxy.Droidd;
+using Appoxy.Droidd.Builds;
+using Appoxy.Droidd.Droids;
+using Appoxy.Droidd.Hooks;
+using Appoxy.Droidd.Images;
+using Appoxy.Droidd.LocalNginx;
+using Appoxy.Droidd.Snooze;
+using Docker.DotNet;
+using Microsoft.Extensions.Options;
+
+if (args is not ([] or ["--config", _]))
+{
+    await Console.Error.WriteLineAsync("droidd: usage: droidd [--config FILE]");
+    return 2;
+}
+var config = Path.GetFullPath(args.Length == 2 ? args[1] : "/etc/appoxy/droidd.json");
+if (!File.Exists(config))
+{
+    await Console.Error.WriteLineAsync($"droidd: there is no file {config}; provision.sh writes it");
+    return 2;
+}
+
+var builder = WebApplication.CreateSlimBuilder();
+builder.Configuration.Sources.Clear();
+builder.Configuration.AddJsonFile(config, optional: false).AddEnvironmentVariables("APPOXY__");
+builder.Services.AddSingleton<IValidateOptions<DroiddSettings>, DroiddSettingsValidator>();
+builder.Services.AddOptions<DroiddSettings>().Bind(builder.Configuration).ValidateOnStart();
+builder.Services.AddSingleton(s => s.GetRequiredService<IOptions<DroiddSettings>>().Value);
+builder.Services.AddSingleton(TimeProvider.System);
+builder.Services.AddSingleton(s => new DockerClientBuilder()
+    .WithEndpoint(new Uri(s.GetRequiredService<DroiddSettings>().Docker)).WithTimeout(TimeSpan.FromMinutes(2)).Build());
+builder.Services.AddSingleton<DroidContainers>();
+builder.Services.AddSingleton<DroidImages>();
+builder.Services.AddSingleton<DroidDict>();
+builder.Services.AddSingleton<DroidLogs>();
+builder.Services.AddSingleton<GitClone>();
+builder.Services.AddSingleton<DockerfileBuild>();
+builder.Services.AddSingleton(s => new DeployTools(
+    s.GetRequiredService<GitClone>(), s.GetRequiredService<DockerfileBuild>(), s.GetRequiredService<DroidImages>(),
+    s.GetRequiredService<DroidContainers>(), s.GetRequiredService<DroiddSettings>(), new SemaphoreSlim(Math.Max(1, Environment.ProcessorCount)),
+    s.GetRequiredService<TimeProvider>(), s.GetRequiredService<ILogger<Reconciler>>()));
+builder.Services.AddSingleton<LocalConfig>().AddHostedService(s => s.GetRequiredService<LocalConfig>());
+builder.Services.AddSingleton<DroidServer>().AddHostedService(s => s.GetRequiredService<DroidServer>());
+builder.Services.AddHostedService<IdleWatch>();
+builder.Services.AddProblemDetails();
+builder.Services.AddExceptionHandler<ProblemWriter>();
+builder.Services.ConfigureHttpJsonOptions(o => AppoxyJson.Configure(o.SerializerOptions));
+builder.Services.Configure<RouteHandlerOptions>(o => o.ThrowOnBadRequest = true);
+builder.Services.Configure<HostOptions>(o => o.ShutdownTimeout = TimeSpan.FromSeconds(5));
+builder.Logging.AddSimpleConsole(o => (o.SingleLine, o.TimestampFormat) = (true, "yyyy-MM-dd HH:mm:ss "));
+builder.Logging.AddFilter("Microsoft.AspNetCore", LogLevel.Warning).AddFilter("Microsoft.AspNetCore.Diagnostics", LogLevel.Critical);
+Sockets.Listen(builder);
+
+var app = builder.Build();
+try
+{
+    _ = app.Services.GetRequiredService<DroiddSettings>();
+}
+catch (OptionsValidationException e)
+{
+    await Console.Error.WriteLineAsync($"droidd: {config}: {string.Join("; ", e.Failures)}");
+    return 2;
+}
+
+app.UseExceptionHandler();
+app.UseStatusCodePages();
+app.Use(Sockets.KeepApart);
+app.MapWakeHook();
+app.MapDroids();
+await app.StartAsync();
+Sockets.Restrict(app.Services.GetRequiredService<DroiddSettings>());
+await app.WaitForShutdownAsync();
+return 0;
