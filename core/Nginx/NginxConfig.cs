@@ -153,7 +153,7 @@ public sealed partial class NginxConfig(string name, NginxSettings settings, ILo
         var next = Current + ".next";
         File.Delete(next);
         File.CreateSymbolicLink(next, Path.Combine("versions", version));
-        File.Move(next, Current, overwrite: true);
+        Posix.Replace(next, Current);
     }
 
     /// <summary>Reloads nginx and waits until a new worker answers with this version; where nginx does not run, there is nothing to do.</summary>
@@ -194,7 +194,7 @@ public sealed partial class NginxConfig(string name, NginxSettings settings, ILo
             || !File.Exists($"/proc/{pid}/cmdline")
             || !File.ReadAllText($"/proc/{pid}/cmdline").Contains("nginx", StringComparison.Ordinal))
             return false;
-        return Signals.Send(pid, Signals.Hangup);
+        return Posix.Hup(pid);
     }
 
     /// <summary>Keeps the version that serves, the newest tried one and the three before.</summary>

@@ -14,7 +14,8 @@ internal static partial class GitSourceCheck
     {
         if (source.Url.Length is 0 or > 2048 || source.Url.Any(c => char.IsControl(c) || c == ' '))
             return "the git address is empty, too long, or holds spaces or control characters";
-        if (!ScpLike().IsMatch(source.Url) && !(Uri.TryCreate(source.Url, UriKind.Absolute, out var uri) && Schemes.Contains(uri.Scheme)))
+        if (!ScpLike().IsMatch(source.Url) && !(source.Url.Contains("://", StringComparison.Ordinal)
+            && Uri.TryCreate(source.Url, UriKind.Absolute, out var uri) && Schemes.Contains(uri.Scheme)))
             return "the git address must be an https, ssh, git or file URL, or user@host:path";
         if (source.Ref is not null && !Ref().IsMatch(source.Ref))
             return $"'{source.Ref}' can't be a git ref";

@@ -115,6 +115,8 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
             MemorySwap = spec.Limits.MemoryBytes,
             NanoCPUs = (long)(spec.Limits.Cpus * 1e9),
             PidsLimit = 1024,
+            // An app as process 1 would ignore SIGTERM and leave zombies.
+            Init = true,
             CapDrop = ["ALL"],
             // What images need that start as root, prepare their folders and drop to another user.
             CapAdd = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"],

@@ -1,0 +1,56 @@
+using System.Collections.Concurrent;
+using System.Net;
+
+namespace Appoxy.Tests;
+
+/// <summary>Visitors who ask a site again and again, a few at a time, until told to stop.</summary>
+internal sealed class Load : IAsyncDisposable
+{
+    private readonly CancellationTokenSource stop = new();
+    private readonly Task visitors;
+    private readonly ConcurrentQueue<string> failures = new();
+    private int requests;
+
+    public Load(Install install, string host, string path = "/", int atOnce = 4)
+    {
+        visitors = Task.WhenAll(Enumerable.Range(0, atOnce).Select(_ => Task.Run(() => VisitAsync(install, host, path))));
+    }
+
+    public int Requests => requests;
+
+    private async Task VisitAsync(Install install, string host, string path)
+    {
+        using var http = install.Site(host);
+        while (!stop.IsCancellationRequested)
+        {
+            try
+            {
+                using var response = await http.GetAsync(path);
+                if (response.StatusCode != HttpStatusCode.OK)
+                    failures.Enqueue($"{DateTimeOffset.UtcNow:HH:mm:ss.fff} {(int)response.StatusCode}");
+            }
+            catch (Exception e)
+            {
+                failures.Enqueue($"{DateTimeOffset.UtcNow:HH:mm:ss.fff} {e.Message}");
+            }
+            Interlocked.Increment(ref requests);
+            await Task.Delay(TimeSpan.FromMilliseconds(10));
+        }
+    }
+
+    /// <summary>Ends the visits; none may have failed.</summary>
+    public async Task EndAsync(int atLeast)
+    {
+        await stop.CancelAsync();
+        await visitors;
+        Assert.True(failures.IsEmpty, $"{failures.Count} of {requests} requests failed: {string.Join("; ", failures.Take(5))}");
+        Assert.True(requests >= atLeast, $"only {requests} requests were made");
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await stop.CancelAsync();
+        await visitors;
+        stop.Dispose();
+    }
+}

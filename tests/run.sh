@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Runs all tests on real parts: installs what they need, checks scripts and Lua, and lets the acceptance tests set up a whole
+# Appoxy below a temporary prefix. The last line is "N passed, N failed". Arguments go to dotnet test, as --filter.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export HOME="${HOME:-/root}" DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
+
+say() { printf '== %s\n' "$*"; }
+
+install_packages() {
+  local wanted=(debootstrap shellcheck lua-check git curl procps redis-tools) missing=() package
+  for package in "${wanted[@]}"; do
+    dpkg-query -W -f '${Status}\n' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing+=("$package")
+  done
+  ((${#missing[@]} == 0)) && return
+  say "installing ${missing[*]}"
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+passed=0
+failed=0
+check() { # name command…
+  local name=$1
+  shift
+  if "$@"; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    printf 'FAILED %s\n' "$name"
+  fi
+}
+
+[[ $EUID -eq 0 ]] || { echo "tests/run.sh: must run as root: it starts Docker, nginx, Postgres and Redis" >&2; exit 1; }
+install_packages
+
+say "checking scripts and Lua"
+check shellcheck shellcheck provision.sh tests/run.sh .ci/run
+check luacheck luacheck --quiet --config lua/.luacheckrc lua
+
+say "building"
+dotnet build Appoxy.sln -c Release --nologo -v quiet
+
+say "testing"
+results=$(mktemp -d)
+trap 'rm -rf "$results"' EXIT
+dotnet test tests/tests.csproj -c Release --no-build --nologo --logger "trx;LogFileName=results.trx" \
+  --logger "console;verbosity=normal" --results-directory "$results" "$@" || true
+if [[ -s $results/results.trx ]]; then
+  counters=$(grep -o '<Counters [^>]*>' "$results/results.trx")
+  count() { grep -o " $1=\"[0-9]*\"" <<<"$counters" | grep -o '[0-9]*'; }
+  passed=$((passed + $(count passed)))
+  failed=$((failed + $(count total) - $(count passed)))
+else
+  echo "FAILED dotnet test: it left no results"
+  failed=$((failed + 1))
+fi
+
+echo "$passed passed, $failed failed"
+((failed == 0))
