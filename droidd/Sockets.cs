@@ -10,7 +10,10 @@ internal static class Sockets
 {
     private const string HookMark = "hook";
 
-    public static void Listen(WebApplicationBuilder builder) => builder.WebHost.ConfigureKestrel((context, kestrel) =>
+    // A unix socket whose backlog is full refuses at once: many visitors may wake many droids in one moment.
+    private const int Backlog = 4096;
+
+    public static void Listen(WebApplicationBuilder builder) => builder.WebHost.UseSockets(s => s.Backlog = Backlog).ConfigureKestrel((context, kestrel) =>
     {
         var settings = new DroiddSettings();
         context.Configuration.Bind(settings);

@@ -25,32 +25,28 @@ internal sealed partial class DroidDict(DroiddSettings settings, ILogger<DroidDi
     private readonly HttpClient nginx = LocalHttp.For("unix:" + settings.Nginx.ControlSocket, TimeSpan.FromSeconds(3));
     private readonly ConcurrentDictionary<string, string> entries = new();
     private readonly SemaphoreSlim snapshotGate = new(1, 1);
+    private readonly SemaphoreSlim[] sendGates = [.. Enumerable.Range(0, 64).Select(_ => new SemaphoreSlim(1, 1))];
 
     /// <summary>Tells nginx; when this returns, every request is decided by the new state. An nginx that is down reads it from the snapshot.</summary>
     public async Task PutAsync(string uid, string state, string address, CancellationToken cancel)
     {
-        var entry = $"{state} {address}";
-        entries[uid] = entry;
+        entries[uid] = $"{state} {address}";
         await WriteSnapshotAsync(cancel);
-        using var body = new StringContent(entry, new MediaTypeHeaderValue("text/plain"));
-        await SendAsync(HttpMethod.Put, uid, body, cancel);
+        await SendAsync(uid, cancel);
     }
 
     public async Task DeleteAsync(string uid, CancellationToken cancel)
     {
         entries.TryRemove(uid, out _);
         await WriteSnapshotAsync(cancel);
-        await SendAsync(HttpMethod.Delete, uid, null, cancel);
+        await SendAsync(uid, cancel);
     }
 
     /// <summary>Tells nginx all entries anew, after it was away.</summary>
     public async Task PutAllAsync(CancellationToken cancel)
     {
-        foreach (var (uid, entry) in entries)
-        {
-            using var body = new StringContent(entry, new MediaTypeHeaderValue("text/plain"));
-            await SendAsync(HttpMethod.Put, uid, body, cancel);
-        }
+        foreach (var uid in entries.Keys)
+            await SendAsync(uid, cancel);
     }
 
     /// <summary>What nginx has seen; null where it does not answer.</summary>
@@ -68,11 +64,16 @@ internal sealed partial class DroidDict(DroiddSettings settings, ILogger<DroidDi
         }
     }
 
-    private async Task SendAsync(HttpMethod method, string uid, HttpContent? body, CancellationToken cancel)
+    /// <summary>Tells nginx what is known of a droid at the moment of sending: one send at a time for each, so that none overtakes a newer one.</summary>
+    private async Task SendAsync(string uid, CancellationToken cancel)
     {
+        var gate = sendGates[(uint)string.GetHashCode(uid, StringComparison.Ordinal) % sendGates.Length];
+        await gate.WaitAsync(cancel);
         try
         {
-            using var request = new HttpRequestMessage(method, "droids/" + uid) { Content = body };
+            using var request = entries.TryGetValue(uid, out var entry)
+                ? new HttpRequestMessage(HttpMethod.Put, "droids/" + uid) { Content = new StringContent(entry, new MediaTypeHeaderValue("text/plain")) }
+                : new HttpRequestMessage(HttpMethod.Delete, "droids/" + uid);
             using var response = await nginx.SendAsync(request, cancel);
             if (!response.IsSuccessStatusCode)
                 LogRefused(log, uid, (int)response.StatusCode);
@@ -80,6 +81,10 @@ internal sealed partial class DroidDict(DroiddSettings settings, ILogger<DroidDi
         catch (Exception e) when (IsFault(e, cancel))
         {
             LogAway(log, e.Message);
+        }
+        finally
+        {
+            gate.Release();
         }
     }
 

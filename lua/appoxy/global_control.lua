@@ -1,0 +1,16 @@
+-- What routerd asks the global nginx at its control socket.
+
+local cjson = require "cjson"
+local routes = require "appoxy.routes"
+
+local _M = {}
+
+
+-- GET /routes/<host>
+function _M.route()
+    ngx.header.content_type = "application/json"
+    ngx.say(cjson.encode(routes.explain(string.lower(ngx.var.explained))))
+end
+
+
+return _M
