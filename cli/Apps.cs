@@ -1,0 +1,93 @@
+using System.CommandLine;
+
+namespace Appoxy.Cli;
+
+/// <summary><c>appoxy apps</c>: makes, lists, shows and destroys apps.</summary>
+internal static class Apps
+{
+    public static Command Define() => new("apps", "Makes, lists, shows and destroys apps.") { Create(), List(), Info(), Destroy() };
+
+    private static Verb Create()
+    {
+        var name = Arguments.App();
+        var settings = Settings.Argument();
+        return new Verb("create", "Makes a new app, which then waits for its first deployment.",
+            "appoxy apps create shop", "appoxy apps create shop memory=256m snooze-after=10m") { name, settings }
+            .Does(async (call, cancel) =>
+            {
+                var pairs = call.Get(settings);
+                var body = new NewApp(call.Get(name), pairs.Length == 0 ? null : Settings.Parse(pairs));
+                var app = await call.Routerd.PostAsync<NewApp, App>("v1/apps", body, cancel);
+                if (call.Json)
+                    Output.Json(app.Json);
+                else
+                    Output.Line($"{app.Value.Name} will be at {app.Value.Url} once it is deployed");
+            });
+    }
+
+    private static Verb List() => new Verb("list", "Lists the apps.", "appoxy apps list").Does(async (call, cancel) =>
+    {
+        var apps = await call.Routerd.GetAsync<Page<App>>("v1/apps", cancel);
+        if (call.Json)
+            Output.Json(apps.Items);
+        else
+            Output.Table(apps.Value.Items, ("NAME", a => a.Name), ("URL", a => a.Url), ("DEPLOYMENT", Newest), ("SERVER", a => a.Server),
+                ("CREATED", a => Output.Ago(a.CreatedAt)));
+    });
+
+    private static Verb Info()
+    {
+        var name = Arguments.App();
+        return new Verb("info", "Shows one app.", "appoxy apps info shop") { name }.Does(async (call, cancel) =>
+        {
+            var answer = await call.Routerd.GetAsync<App>(Routerd.App(call.Get(name)), cancel);
+            if (call.Json)
+            {
+                Output.Json(answer.Json);
+                return;
+            }
+            var app = answer.Value;
+            Output.Pairs(
+            [
+                ("name", app.Name), ("uid", app.Uid), ("url", app.Url), ("domains", string.Join(' ', app.Domains)), ("server", app.Server),
+                ("created", Output.Ago(app.CreatedAt)), ("deployment", Newest(app)),
+                ("source", app.Deployment is { } newest ? Deployments.Source(newest.Source) : null), ("error", app.Deployment?.Error),
+                .. Settings.Show(app.Settings),
+            ]);
+        });
+    }
+
+    private static Verb Destroy()
+    {
+        var name = Arguments.App();
+        var confirm = new Option<string?>("--confirm") { Description = "The app's name once more", HelpName = "NAME" };
+        return new Verb("destroy", "Destroys an app: its containers, deployments, domains and settings.",
+            "appoxy apps destroy shop --confirm shop") { name, confirm }
+            .Does(async (call, cancel) =>
+            {
+                var app = call.Get(name);
+                if ((call.Get(confirm) ?? Ask(app)) != app)
+                    throw Failure.Usage($"that is not '{app}': nothing was destroyed");
+                await call.Routerd.DeleteAsync(Routerd.App(app), cancel);
+                if (call.Json)
+                    Output.Json(json =>
+                    {
+                        json.WriteStartObject();
+                        json.WriteString("destroyed", app);
+                        json.WriteEndObject();
+                    });
+                else
+                    Output.Line($"{app} is destroyed");
+            });
+    }
+
+    private static string? Newest(App app) => app.Deployment is { } newest ? $"{newest.Number} {newest.State}" : null;
+
+    private static string? Ask(string app)
+    {
+        if (Console.IsInputRedirected || Console.IsErrorRedirected)
+            throw Failure.Usage($"to destroy {app} with all that belongs to it, add --confirm {app}");
+        Console.Error.Write($"This destroys {app} with all that belongs to it. Type its name to go on: ");
+        return Console.ReadLine();
+    }
+}

@@ -1,0 +1,33 @@
+using System.CommandLine;
+
+namespace Appoxy.Cli;
+
+/// <summary><c>appoxy ps</c>: what runs, sleeps or has failed.</summary>
+internal static class Ps
+{
+    public static Verb Define()
+    {
+        var name = Arguments.OptionalApp();
+        return new Verb("ps", "Shows the state of one app, or of all.", "appoxy ps", "appoxy ps shop --json") { name }
+            .Does(async (call, cancel) =>
+            {
+                var path = call.Get(name) is { } app ? Routerd.App(app, "droids") : "v1/droids";
+                var droids = await call.Routerd.GetAsync<Page<DroidStatus>>(path, cancel);
+                if (call.Json)
+                    Output.Json(droids.Items);
+                else
+                    Output.Table(droids.Value.Items, ("APP", d => d.App), ("STATE", d => d.State), ("DEPLOYMENT", DeploymentOf),
+                        ("ADDRESS", d => d.Live?.Address), ("REQUESTS", d => d.InFlight.ToString()),
+                        ("LAST REQUEST", d => Output.Ago(d.LastRequestAt)), ("ERROR", d => d.Error ?? d.Deployment?.Error));
+            });
+    }
+
+    /// <summary>The deployment that serves, and a newer one that does not (yet).</summary>
+    private static string? DeploymentOf(DroidStatus droid) => (droid.Live, droid.Deployment) switch
+    {
+        ({ } live, { } newest) when newest.Number != live.Deployment => $"{live.Deployment} ({newest.Number} {newest.State})",
+        ({ } live, _) => live.Deployment.ToString(),
+        (null, { } newest) => $"({newest.Number} {newest.State})",
+        _ => null,
+    };
+}
