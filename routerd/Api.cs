@@ -1,0 +1,54 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using Appoxy.Routerd.Users;
+
+namespace Appoxy.Routerd;
+
+/// <summary>What holds for every operation of the API: strict JSON, bounded bodies, tokens, problem+json.</summary>
+internal static class Api
+{
+    /// <summary>The policy of what only admins may do.</summary>
+    public const string Admins = "admins";
+
+    private const int MaxBody = 1 << 20;
+
+    public static void AddApi(this WebApplicationBuilder builder)
+    {
+        builder.WebHost.ConfigureKestrel(o => (o.AddServerHeader, o.Limits.MaxRequestBodySize) = (false, MaxBody));
+        // Not AddAuthentication, which brings key rings for cookies and keeps them in root's home.
+        builder.Services.AddWebEncoders();
+        builder.Services.AddOptions<TokenOptions>(TokenAuthentication.Name);
+        builder.Services.AddTransient<TokenAuthentication>();
+        builder.Services.AddAuthenticationCore(o =>
+        {
+            o.DefaultScheme = TokenAuthentication.Name;
+            o.AddScheme<TokenAuthentication>(TokenAuthentication.Name, null);
+        });
+        builder.Services.AddAuthorizationBuilder().AddPolicy(Admins, p => p.RequireRole(Caller.AdminRole));
+        builder.Services.AddProblemDetails();
+        builder.Services.AddExceptionHandler<ProblemWriter>();
+        builder.Services.AddOpenApi();
+        builder.Services.Configure<RouteHandlerOptions>(o => o.ThrowOnBadRequest = true);
+        builder.Services.ConfigureHttpJsonOptions(o => Strict(o.SerializerOptions));
+    }
+
+    public static void UseApi(this WebApplication app)
+    {
+        app.UseExceptionHandler();
+        app.UseStatusCodePages(ProblemWriter.WriteStatusAsync);
+        app.UseAuthentication();
+        app.UseAuthorization();
+        app.MapOpenApi();
+    }
+
+    /// <summary>A resolver brings types but not its own options: these say the same as <see cref="AppoxyJson"/>.</summary>
+    private static void Strict(JsonSerializerOptions json)
+    {
+        json.TypeInfoResolverChain.Insert(0, AppoxyJson.Default);
+        json.DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull;
+        json.UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow;
+        json.NumberHandling = JsonNumberHandling.Strict;
+        json.AllowDuplicateProperties = false;
+        json.Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping;
+    }
+}

@@ -1,0 +1,151 @@
+using System.Text.Json;
+using Appoxy.Routerd.Database;
+using Appoxy.Routerd.Deployments;
+using Appoxy.Routerd.Servers;
+using Appoxy.Routerd.Users;
+using Microsoft.AspNetCore.Http.HttpResults;
+using Npgsql;
+
+namespace Appoxy.Routerd.Apps;
+
+/// <summary><c>/v1/apps</c>: create, list, show, change and destroy.</summary>
+internal static class AppEndpoints
+{
+    private static readonly string[] Reserved = ["console", "www", "api", "admin", "appoxy"];
+
+    public static void MapApps(this RouteGroupBuilder v1)
+    {
+        var apps = v1.MapGroup("/apps");
+        apps.MapGet("", ListAsync);
+        apps.MapPost("", CreateAsync);
+        apps.MapGet("/{app}", GetAsync);
+        apps.MapPatch("/{app}", ChangeAsync);
+        apps.MapDelete("/{app}", DestroyAsync);
+        apps.MapGet("/{app}/env", AppEnv.GetAsync);
+        apps.MapPatch("/{app}/env", AppEnv.ChangeAsync);
+    }
+
+    private static async Task<Ok<Page<App>>> ListAsync(
+        Caller caller, NpgsqlDataSource db, RouterdSettings settings, CancellationToken cancel) =>
+        TypedResults.Ok(new Page<App>(await ShowAsync(db, settings, await AppRow.ListAsync(db, caller, cancel), cancel)));
+
+    private static async Task<Ok<App>> GetAsync(
+        string app, Caller caller, NpgsqlDataSource db, RouterdSettings settings, CancellationToken cancel) =>
+        TypedResults.Ok(await ShowAsync(db, settings, await AppRow.FindAsync(db, caller, app, cancel), cancel));
+
+    private static async Task<Created<App>> CreateAsync(
+        NewApp body, Caller caller, NpgsqlDataSource db, RouterdSettings settings, DroidServers servers, CancellationToken cancel)
+    {
+        if (!Names.IsAppName(body.Name))
+            throw Problem.BadRequest(
+                "An app's name has 2 to 40 characters: a-z, 0-9 and single dashes, the first a letter, the last no dash.");
+        if (Reserved.Contains(body.Name) || servers.Known.Any(s => s.Name == body.Name))
+            throw Problem.BadRequest($"The name '{body.Name}' is reserved; choose another.");
+        var stored = Settings.Merge(new AppSettings(), body.Settings ?? new AppSettings(), caller.Admin);
+        var values = new
+        {
+            uid = Names.NewUid(),
+            name = body.Name,
+            owner = caller.Id,
+            settings = JsonSerializer.Serialize(stored, AppoxyJson.Default.AppSettings),
+            host = $"{body.Name}.{settings.Domain}",
+        };
+        await using var connection = await db.OpenConnectionAsync(cancel);
+        await using var transaction = await connection.BeginTransactionAsync(cancel);
+        try
+        {
+            await connection.RunAsync(
+                "insert into apps (uid, name, owner_id, settings) values (@uid, @name, @owner, @settings::jsonb)", values, cancel);
+            // Placed before it has a domain, so that its route appears in one change.
+            var placed = await connection.RunAsync("""
+                insert into placements (app_uid, server)
+                select @uid, s.name from servers s left join placements p on p.server = s.name
+                group by s.name order by count(p.server), s.name limit 1
+                """, values, cancel);
+            if (placed == 0)
+                throw Problem.Unavailable("There is no droid-server yet; routerd.json names them.");
+            await connection.RunAsync("insert into domains (hostname, app_uid) values (@host, @uid)", values, cancel);
+            await transaction.CommitAsync(cancel);
+        }
+        catch (PostgresException e) when (e.Violates("apps_name_key"))
+        {
+            throw Problem.Conflict($"There is an app '{body.Name}' already; choose another name.");
+        }
+        catch (PostgresException e) when (e.Violates("domains_pkey"))
+        {
+            throw Problem.Conflict($"{values.host} belongs to another app; choose another name.");
+        }
+        var row = await AppRow.FindAsync(db, caller, body.Name, cancel);
+        return TypedResults.Created($"/v1/apps/{body.Name}", await ShowAsync(db, settings, row, cancel));
+    }
+
+    private static async Task<Ok<App>> ChangeAsync(
+        string app, AppSettings body, Caller caller, NpgsqlDataSource db, RouterdSettings settings, DroidServers servers,
+        CancellationToken cancel)
+    {
+        if (await StoreAsync(app, body, caller, db, cancel) is { } changed)
+            await servers.PushAsync(changed, cancel);
+        return await GetAsync(app, caller, db, settings, cancel);
+    }
+
+    /// <summary>The app's uid if anything changed.</summary>
+    private static async Task<string?> StoreAsync(
+        string app, AppSettings change, Caller caller, NpgsqlDataSource db, CancellationToken cancel)
+    {
+        await using var connection = await db.OpenConnectionAsync(cancel);
+        await using var transaction = await connection.BeginTransactionAsync(cancel);
+        var row = await AppRow.LockAsync(connection, caller, app, cancel);
+        var stored = Settings.Read(row.Settings);
+        var merged = Settings.Merge(stored, change, caller.Admin);
+        if (merged == stored)
+            return null;
+        await connection.RunAsync("update apps set settings = @settings::jsonb, generation = generation + 1 where uid = @Uid",
+            new { row.Uid, settings = JsonSerializer.Serialize(merged, AppoxyJson.Default.AppSettings) }, cancel);
+        await transaction.CommitAsync(cancel);
+        return row.Uid;
+    }
+
+    private static async Task<NoContent> DestroyAsync(
+        string app, Caller caller, NpgsqlDataSource db, Removals removals, CancellationToken cancel)
+    {
+        var gone = await DeleteAsync(app, caller, db, cancel);
+        await removals.TryTakeAsync(gone.Uid, gone.Server, cancel);
+        return TypedResults.NoContent();
+    }
+
+    private static async Task<AppRow> DeleteAsync(string app, Caller caller, NpgsqlDataSource db, CancellationToken cancel)
+    {
+        await using var connection = await db.OpenConnectionAsync(cancel);
+        await using var transaction = await connection.BeginTransactionAsync(cancel);
+        var row = await AppRow.LockAsync(connection, caller, app, cancel);
+        await connection.RunAsync("insert into removals (app_uid, server) select app_uid, server from placements where app_uid = @Uid",
+            row, cancel);
+        await connection.RunAsync("delete from apps where uid = @Uid", row, cancel);
+        await transaction.CommitAsync(cancel);
+        return row;
+    }
+
+    private static async Task<App> ShowAsync(NpgsqlDataSource db, RouterdSettings settings, AppRow row, CancellationToken cancel) =>
+        (await ShowAsync(db, settings, [row], cancel))[0];
+
+    private static async Task<List<App>> ShowAsync(
+        NpgsqlDataSource db, RouterdSettings settings, List<AppRow> rows, CancellationToken cancel)
+    {
+        var uids = rows.Select(r => r.Uid).ToArray();
+        var domains = (await db.ListAsync<(string Uid, string Hostname)>(
+                "select app_uid, hostname from domains where app_uid = any(@uids) order by created_at, hostname", new { uids }, cancel))
+            .ToLookup(d => d.Uid, d => d.Hostname);
+        var newest = (await DeploymentRow.NewestAsync(db, uids, cancel)).ToDictionary(d => d.AppUid);
+        return [.. rows.Select(r => new App
+        {
+            Name = r.Name,
+            Uid = r.Uid,
+            Url = settings.Url($"{r.Name}.{settings.Domain}"),
+            Server = r.Server,
+            Domains = [.. domains[r.Uid]],
+            Settings = Settings.InForce(r.Settings),
+            Deployment = newest.GetValueOrDefault(r.Uid)?.Show(),
+            CreatedAt = r.CreatedAt,
+        })];
+    }
+}

@@ -1,0 +1,45 @@
+using Appoxy.Routerd.Database;
+using Npgsql;
+
+namespace Appoxy.Routerd.Deployments;
+
+/// <summary>A deployment as Postgres holds it.</summary>
+internal sealed record DeploymentRow
+{
+    public const string Columns = "app_uid, number, source, builder, state, error, commit_id, created_at, finished_at";
+
+    public string AppUid { get; init; } = "";
+    public int Number { get; init; }
+    public string Source { get; init; } = "{}";
+    public string Builder { get; init; } = "";
+    public string State { get; init; } = "";
+    public string? Error { get; init; }
+    public string? CommitId { get; init; }
+    public DateTime CreatedAt { get; init; }
+    public DateTime? FinishedAt { get; init; }
+
+    public static Task<List<DeploymentRow>> NewestAsync(NpgsqlDataSource db, string[] uids, CancellationToken cancel) =>
+        db.ListAsync<DeploymentRow>(
+            $"select distinct on (app_uid) {Columns} from deployments where app_uid = any(@uids) order by app_uid, number desc",
+                new { uids }, cancel);
+
+    /// <summary>The deployment of this number.</summary>
+    /// <exception cref="Problem">404: there is none.</exception>
+    public static async Task<DeploymentRow> FindAsync(NpgsqlDataSource db, string uid, int number, CancellationToken cancel) =>
+        await db.FirstAsync<DeploymentRow>(
+            $"select {Columns} from deployments where app_uid = @uid and number = @number", new { uid, number }, cancel)
+        ?? throw Problem.NotFound($"There is no deployment {number}.");
+
+    /// <summary>As the API shows it: without the password that its git address may hold.</summary>
+    public Deployment Show() => new()
+    {
+        Number = Number,
+        State = State,
+        Error = Error,
+        Commit = CommitId,
+        Source = Sources.Masked(Postgres.FromJson(Source, AppoxyJson.Default.DroidSource)),
+        Builder = Builder,
+        CreatedAt = CreatedAt,
+        FinishedAt = FinishedAt,
+    };
+}

@@ -1,0 +1,60 @@
+using Appoxy.Routerd.Apps;
+using Appoxy.Routerd.Database;
+using Npgsql;
+
+namespace Appoxy.Routerd.Droids;
+
+/// <summary>What is wanted of an app on its droid-server, put together from Postgres.</summary>
+internal static class Spec
+{
+    /// <summary>
+    /// The spec with the deployment that runs, else the last that went live: a failed one is not tried again by a later change.
+    /// Null where neither is there.
+    /// </summary>
+    public static async Task<(string Server, DroidSpec? Spec)> WantedAsync(NpgsqlDataSource db, string uid, CancellationToken cancel)
+    {
+        var row = await db.FirstAsync<SpecRow>("""
+            select a.uid, a.name, a.generation, a.desired, a.settings, a.env, p.server, d.number, d.source, d.builder, d.by_admin
+            from apps a
+            join placements p on p.app_uid = a.uid
+            cross join lateral (
+              select number, source, builder, by_admin from deployments
+              where app_uid = a.uid and (finished_at is null or state = 'live')
+              order by finished_at is null desc, number desc limit 1) d
+            where a.uid = @uid
+            """, new { uid }, cancel);
+        if (row is null)
+            return ("", null);
+        var settings = Settings.InForce(row.Settings);
+        return (row.Server, new DroidSpec
+        {
+            Uid = row.Uid,
+            App = row.Name,
+            Generation = row.Generation,
+            Deployment = row.Number,
+            Source = Postgres.FromJson(row.Source, AppoxyJson.Default.DroidSource),
+            Builder = row.Builder,
+            Env = AppEnv.Read(row.Env),
+            Port = Settings.Port(settings),
+            Limits = Settings.Limits(settings),
+            Policy = Settings.Policy(settings),
+            Desired = row.Desired,
+            AllowPrivateSources = row.ByAdmin,
+        });
+    }
+
+    private sealed record SpecRow
+    {
+        public string Uid { get; init; } = "";
+        public string Name { get; init; } = "";
+        public long Generation { get; init; }
+        public string Desired { get; init; } = "";
+        public string Settings { get; init; } = "{}";
+        public string Env { get; init; } = "{}";
+        public string Server { get; init; } = "";
+        public int Number { get; init; }
+        public string Source { get; init; } = "{}";
+        public string Builder { get; init; } = "";
+        public bool ByAdmin { get; init; }
+    }
+}

@@ -1,0 +1,75 @@
+using Appoxy.Routerd;
+using Appoxy.Routerd.Apps;
+using Appoxy.Routerd.Console;
+using Appoxy.Routerd.Database;
+using Appoxy.Routerd.Deployments;
+using Appoxy.Routerd.Domains;
+using Appoxy.Routerd.Droids;
+using Appoxy.Routerd.Routes;
+using Appoxy.Routerd.Servers;
+using Appoxy.Routerd.Templates;
+using Appoxy.Routerd.Users;
+using Microsoft.Extensions.Options;
+using Npgsql;
+
+if (!CommandLine.TryParse(args, out var command, out var fault))
+{
+    await Console.Error.WriteLineAsync($"routerd: {fault}");
+    return 2;
+}
+try
+{
+    var builder = WebApplication.CreateSlimBuilder();
+    builder.Configuration.Sources.Clear();
+    builder.Configuration.AddJsonFile(command.Config, optional: false).AddEnvironmentVariables("APPOXY__");
+    builder.Services.AddSingleton<IValidateOptions<RouterdSettings>, RouterdSettingsValidator>();
+    builder.Services.AddOptions<RouterdSettings>().Bind(builder.Configuration).ValidateOnStart();
+    builder.Services.AddSingleton(s => s.GetRequiredService<IOptions<RouterdSettings>>().Value);
+    builder.Services.AddSingleton(TimeProvider.System);
+    builder.Services.AddSingleton(s => Postgres.Open(s.GetRequiredService<RouterdSettings>()));
+    builder.Services.AddSingleton<Redis>();
+    builder.Services.AddSingleton<DroidServers>();
+    builder.Services.AddSingleton<GlobalConfig>().AddHostedService(s => s.GetRequiredService<GlobalConfig>());
+    builder.Services.AddHostedService<Reconcile>();
+    builder.Services.AddSingleton<Removals>().AddHostedService(s => s.GetRequiredService<Removals>());
+    builder.Services.AddSingleton<DeploymentRunner>().AddHostedService(s => s.GetRequiredService<DeploymentRunner>());
+    builder.Services.AddHostedService<Publisher>();
+    builder.Services.AddHostedService<RouteSnapshot>();
+    builder.Services.Configure<HostOptions>(o => o.ShutdownTimeout = TimeSpan.FromSeconds(5));
+    builder.Logging.AddSimpleConsole(o => (o.SingleLine, o.TimestampFormat) = (true, "yyyy-MM-dd HH:mm:ss "));
+    builder.Logging.AddFilter("Microsoft.AspNetCore", LogLevel.Warning).AddFilter("Microsoft.AspNetCore.Diagnostics", LogLevel.None)
+        .AddFilter(typeof(TokenAuthentication).FullName, LogLevel.Warning);
+    builder.AddApi();
+
+    await using var app = builder.Build();
+    var settings = app.Services.GetRequiredService<RouterdSettings>();
+    if (command.Verb == "migrate")
+        return CommandLine.Migrate(settings);
+    if (command.Verb == "admin")
+        return await FirstAdmin.CreateAsync(app.Services.GetRequiredService<NpgsqlDataSource>(), command);
+    app.Urls.Add(settings.Listen);
+    app.UseApi();
+    app.MapHealth();
+    app.MapConsole();
+    app.MapTokens();
+    var v1 = app.MapGroup("/v1").RequireAuthorization();
+    v1.MapApps();
+    v1.MapDeployments();
+    v1.MapDomains();
+    v1.MapDroids();
+    v1.MapServers();
+    v1.MapRoutes();
+    v1.MapTemplates();
+    await app.RunAsync();
+    return 0;
+}
+catch (OptionsValidationException e)
+{
+    await Console.Error.WriteLineAsync($"routerd: {command.Config}: {string.Join("; ", e.Failures)}");
+    return 2;
+}
+catch (Exception e) when (e is InvalidDataException or IOException)
+{
+    await Console.Error.WriteLineAsync($"routerd: {e.Message} {e.InnerException?.Message}");
+    return 1;
+}

@@ -1,0 +1,101 @@
+using Appoxy.Nginx;
+using Microsoft.Extensions.Options;
+using Npgsql;
+
+namespace Appoxy.Routerd;
+
+/// <summary><c>routerd.json</c>; each value can be overridden by an environment variable such as <c>APPOXY__nginx__workers</c>.</summary>
+public sealed class RouterdSettings
+{
+    /// <summary>This routerd's own name.</summary>
+    public string Name { get; set; } = "r1";
+
+    /// <summary>The domain below which apps get their first hostname.</summary>
+    public string Domain { get; set; } = "";
+
+    /// <summary>The port that visitors use.</summary>
+    public int HttpPort { get; set; } = 80;
+
+    public int HttpsPort { get; set; } = 443;
+
+    /// <summary>Where the API listens, for the global nginx and local callers.</summary>
+    public string Listen { get; set; } = "http://127.0.0.1:8700";
+
+    /// <summary>Npgsql's connection string. Secret: it holds the password.</summary>
+    public string Postgres { get; set; } = "";
+
+    /// <summary><c>unix:/path</c> or <c>host:port</c>.</summary>
+    public string Redis { get; set; } = "";
+
+    public NginxSettings Nginx { get; set; } = new();
+
+    /// <summary>Droid-servers that are there from the start.</summary>
+    public ServerSettings[] Servers { get; set; } = [];
+
+    /// <summary>The base of an app's URL and of the console's: <c>http://</c>, host, and the port unless it is 80.</summary>
+    public string Url(string host) => HttpPort == 80 ? $"http://{host}" : $"http://{host}:{HttpPort}";
+}
+
+/// <summary>A droid-server as settings name it.</summary>
+public sealed class ServerSettings
+{
+    public string Name { get; set; } = "";
+
+    /// <summary>Of its droidd: <c>unix:/path</c>.</summary>
+    public string Address { get; set; } = "";
+
+    /// <summary>Of its local nginx: <c>unix:/path</c> or <c>host:port</c>.</summary>
+    public string Upstream { get; set; } = "";
+}
+
+internal sealed class RouterdSettingsValidator : IValidateOptions<RouterdSettings>
+{
+    public ValidateOptionsResult Validate(string? name, RouterdSettings options)
+    {
+        var faults = Faults(options).Concat(options.Nginx.Faults()).ToList();
+        return faults.Count == 0 ? ValidateOptionsResult.Success : ValidateOptionsResult.Fail(faults);
+    }
+
+    private static IEnumerable<string> Faults(RouterdSettings s)
+    {
+        if (s.Domain != "localhost" && !(Names.TryNormalizeHost(s.Domain, out var domain) && domain == s.Domain))
+            yield return $"domain is '{s.Domain}': give a DNS name in lower case such as example.com";
+        if (!Names.IsServerName(s.Name))
+            yield return $"name is '{s.Name}': give a short name such as r1";
+        if (s.HttpPort is < 1 or > 65535)
+            yield return $"httpPort is {s.HttpPort}: give a port from 1 to 65535";
+        if (!Uri.TryCreate(s.Listen, UriKind.Absolute, out var listen) || listen.Scheme != "http")
+            yield return $"listen is '{s.Listen}': give an address such as http://127.0.0.1:8700";
+        if (PostgresFault(s.Postgres) is { } fault)
+            yield return $"postgres is not a connection string ({fault}): give Host=…;Port=…;Username=…;Password=…;Database=…";
+        if (!IsAddress(s.Redis))
+            yield return $"redis is '{s.Redis}': give unix:/path or host:port";
+        foreach (var server in s.Servers)
+        {
+            if (!Names.IsServerName(server.Name))
+                yield return $"servers: '{server.Name}' is no server name: give one such as ds1";
+            if (!server.Address.StartsWith("unix:/", StringComparison.Ordinal)
+                && !server.Address.StartsWith("https://", StringComparison.Ordinal))
+                yield return $"servers: address of {server.Name} is '{server.Address}': give unix:/path or https://host:port";
+            if (!IsAddress(server.Upstream))
+                yield return $"servers: upstream of {server.Name} is '{server.Upstream}': give unix:/path or host:port";
+        }
+    }
+
+    /// <summary>Whether it is an address that can stand in an nginx configuration.</summary>
+    private static bool IsAddress(string text) => !text.AsSpan().ContainsAny("\"'\\;{}$ \n\r\t")
+        && (text.StartsWith("unix:/", StringComparison.Ordinal)
+            || (text.LastIndexOf(':') is > 0 and var colon && ushort.TryParse(text.AsSpan(colon + 1), out var port) && port > 0));
+
+    private static string? PostgresFault(string text)
+    {
+        try
+        {
+            return new NpgsqlConnectionStringBuilder(text).Host is { Length: > 0 } ? null : "it has no Host";
+        }
+        catch (ArgumentException e)
+        {
+            return e.Message;
+        }
+    }
+}

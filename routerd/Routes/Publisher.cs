@@ -1,0 +1,218 @@
+using System.Globalization;
+using Appoxy.Routerd.Database;
+using Appoxy.Routerd.Servers;
+using Npgsql;
+using StackExchange.Redis;
+
+namespace Appoxy.Routerd.Routes;
+
+/// <summary>
+/// Brings the routes from Postgres to Redis. One routerd leads, by a Postgres session lock, and the others stand by; changes are
+/// applied in the order of their versions, through a script that refuses any writer who is not up to date.
+/// </summary>
+internal sealed partial class Publisher(
+    NpgsqlDataSource db, Redis redis, DroidServers servers, ILogger<Publisher> log, TimeProvider time)
+        : Rounds(TimeSpan.FromSeconds(1), log)
+{
+    private const int LeaderLock = 7042;
+    private const int Batch = 500;
+
+    /// <summary>Changes older than these are no longer needed: whoever is further behind takes the whole table.</summary>
+    private const int KeptChanges = 10_000;
+
+    // A version beyond this is nothing that a Postgres of ours has counted to.
+    private const long MaxVersion = 1L << 52;
+    private static readonly TimeSpan Poll = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan Upkeep = TimeSpan.FromSeconds(10);
+    private static readonly string Apply = Script("apply.lua");
+    private static readonly string Swap = Script("swap.lua");
+
+    private readonly RouteDrift drift = new(db, redis, log, time);
+
+    /// <summary>Tries to lead; returns when another does, and throws when Postgres goes away.</summary>
+    protected override async Task RoundAsync(CancellationToken cancel)
+    {
+        await using var connection = await db.OpenConnectionAsync(cancel);
+        if (!await connection.FirstAsync<bool>("select pg_try_advisory_lock(@LeaderLock)", new { LeaderLock }, cancel))
+            return;
+        LogLeads(log);
+        using var lead = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        var repairs = drift.RunAsync(lead.Token);
+        try
+        {
+            await LeadAsync(connection, cancel);
+        }
+        finally
+        {
+            await lead.CancelAsync();
+            await repairs;
+            // Closing gives the connection, and with it the lock, back.
+            await connection.CloseAsync();
+        }
+    }
+
+    private async Task LeadAsync(NpgsqlConnection connection, CancellationToken cancel)
+    {
+        var notified = false;
+        connection.Notification += (_, _) => notified = true;
+        // A leader that stalls is dropped by Postgres, and another takes over; the scripts refuse it should it wake.
+        await connection.RunAsync(
+            "set idle_session_timeout = '15s'; set idle_in_transaction_session_timeout = '15s'; listen appoxy_routes", null, cancel);
+        string? fault = null;
+        long? upkeep = null;
+        while (true)
+        {
+            notified = false;
+            try
+            {
+                while (await PublishAsync(connection, cancel))
+                    cancel.ThrowIfCancellationRequested();
+                if (upkeep is null || time.GetElapsedTime(upkeep.Value) > Upkeep)
+                {
+                    await PublishServersAsync();
+                    await connection.RunAsync(
+                        "delete from route_changes where version <= (select version from route_version) - @KeptChanges",
+                        new { KeptChanges }, cancel);
+                    upkeep = time.GetTimestamp();
+                }
+                if (fault is not null)
+                    LogRedisBack(log);
+                fault = null;
+            }
+            catch (Exception e) when (Outage.IsRedis(e))
+            {
+                // No reason to give up the lead: the others most likely don't reach it either.
+                if (fault != Outage.Words(e))
+                    LogRedisAway(log, Outage.Words(e));
+                fault = Outage.Words(e);
+                notified = false;
+            }
+            // A notification that came during a query was taken then, and would not end the wait.
+            if (!notified)
+                await connection.WaitAsync(Poll, cancel);
+        }
+    }
+
+    /// <summary>Applies the next batch; false when there is nothing more to do.</summary>
+    private async Task<bool> PublishAsync(NpgsqlConnection connection, CancellationToken cancel)
+    {
+        var at = (string?)await redis.Database.StringGetAsync(Redis.Version) ?? "";
+        if (!long.TryParse(at, NumberStyles.None, CultureInfo.InvariantCulture, out var published) || published > MaxVersion
+            || drift.TooMuch)
+        {
+            await RebuildAsync(connection, at, cancel);
+            return true;
+        }
+        var changes = await connection.ListAsync<(long Version, string Hostname, string? Target)>("""
+            select c.version, c.hostname, (select r.target from routes r where r.hostname = c.hostname)
+            from route_changes c where c.version > @published order by c.version limit @Batch
+            """, new { published, Batch }, cancel);
+        if (changes.Count == 0)
+        {
+            var newest = await connection.FirstAsync<long>("select version from route_version", null, cancel);
+            if (published > newest)
+            {
+                // Postgres was restored from a backup: it goes past what Redis has seen, so that versions never go back.
+                LogBehind(log, newest, published);
+                await connection.RunAsync("update route_version set version = greatest(version, @published) + 1", new { published },
+                    cancel);
+                await RebuildAsync(connection, at, cancel);
+            }
+            else if (published < newest)
+            {
+                // Every change since was pruned, or came between the two queries.
+                return await connection.FirstAsync<bool>("select exists (select 1 from route_changes where version > @published)",
+                    new { published }, cancel)
+                    || await RebuildAsync(connection, at, cancel);
+            }
+            else if (!await redis.Database.KeyExistsAsync(Redis.Routes)
+                     && await connection.FirstAsync<bool>("select exists (select 1 from routes)", null, cancel))
+            {
+                return await RebuildAsync(connection, at, cancel);
+            }
+            return false;
+        }
+        if (changes[0].Version != published + 1)
+            return await RebuildAsync(connection, at, cancel);
+        var values = new List<RedisValue>(2 + (3 * changes.Count)) { Redis.Channel, at };
+        foreach (var (version, hostname, target) in changes)
+            values.AddRange([version, hostname, target ?? ""]);
+        var applied = (int)await redis.Database.ScriptEvaluateAsync(Apply, [Redis.Routes, Redis.Version], [.. values],
+            CommandFlags.NoScriptCache);
+        if (applied == 0)
+            LogRefused(log, at);
+        return true;
+    }
+
+    /// <summary>Builds the whole table beside the one in use, and puts it in its place.</summary>
+    /// <returns>True, as there may be changes since.</returns>
+    private async Task<bool> RebuildAsync(NpgsqlConnection connection, string at, CancellationToken cancel)
+    {
+        var begun = time.GetTimestamp();
+        RedisKey fresh = $"{Redis.Routes}:new:{Guid.NewGuid():N}";
+        long version;
+        var count = 0;
+        await using (var transaction = await connection.BeginTransactionAsync(System.Data.IsolationLevel.RepeatableRead, cancel))
+        {
+            version = await connection.FirstAsync<long>("select version from route_version", null, cancel);
+            await foreach (var page in RoutePages.ReadAsync(connection, cancel))
+            {
+                await redis.Database.HashSetAsync(fresh, [.. page.Select(r => new HashEntry(r.Hostname, r.Target))]);
+                // Should this routerd be killed, what it has built goes by itself.
+                await redis.Database.KeyExpireAsync(fresh, TimeSpan.FromMinutes(10));
+                count += page.Count;
+            }
+        }
+        var swapped = (int)await redis.Database.ScriptEvaluateAsync(
+            Swap, [Redis.Routes, Redis.Version, fresh], [Redis.Channel, at, version], CommandFlags.NoScriptCache);
+        if (swapped == 0)
+        {
+            LogRefused(log, at);
+            return true;
+        }
+        drift.TooMuch = false;
+        await PublishServersAsync();
+        LogRebuilt(log, count, version, time.GetElapsedTime(begun).TotalMilliseconds);
+        return true;
+    }
+
+    private async Task PublishServersAsync()
+    {
+        var wanted = servers.Known.ToDictionary(s => s.Name, s => s.Upstream);
+        var held = (await redis.Database.HashGetAllAsync(Redis.Servers)).ToDictionary(e => e.Name.ToString(), e => e.Value.ToString());
+        var changed = wanted.Where(w => held.GetValueOrDefault(w.Key) != w.Value).Select(w => new HashEntry(w.Key, w.Value)).ToArray();
+        if (changed.Length > 0)
+            await redis.Database.HashSetAsync(Redis.Servers, changed);
+        var gone = held.Keys.Except(wanted.Keys).Select(name => (RedisValue)name).ToArray();
+        if (gone.Length > 0)
+            await redis.Database.HashDeleteAsync(Redis.Servers, gone);
+    }
+
+    private static string Script(string name)
+    {
+        using var stream = typeof(Publisher).Assembly.GetManifestResourceStream($"Appoxy.Routerd.Routes.{name}")
+            ?? throw new InvalidOperationException($"{name} is not embedded");
+        using var reader = new StreamReader(stream);
+        return reader.ReadToEnd();
+    }
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "This routerd publishes the routes")]
+    private static partial void LogLeads(ILogger log);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Routes wait: {Fault}")]
+    private static partial void LogRedisAway(ILogger log, string fault);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "Redis is back")]
+    private static partial void LogRedisBack(ILogger log);
+
+    [LoggerMessage(Level = LogLevel.Information,
+        Message = "Redis has all {Count} routes of version {Version}, built in {Milliseconds:0} ms")]
+    private static partial void LogRebuilt(ILogger log, int count, long version, double milliseconds);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Redis is no longer at version '{Version}': looking again")]
+    private static partial void LogRefused(ILogger log, string version);
+
+    [LoggerMessage(Level = LogLevel.Warning,
+        Message = "Postgres is at version {Postgres}, Redis at {Redis}: the routes of Postgres are taken")]
+    private static partial void LogBehind(ILogger log, long postgres, long redis);
+}

@@ -1,0 +1,20 @@
+-- luacheck: read_globals redis KEYS ARGV
+-- Applies route changes, in order, if Redis is at the version that the writer believes it to be at: a publisher that
+-- lost its lead can't write back the past, nor leave out what came between.
+-- KEYS: the routes, their version.
+-- ARGV: channel, version before, then for each change its version, host and target ('' = none).
+if redis.call('GET', KEYS[2]) ~= ARGV[2] then
+    return 0
+end
+for i = 3, #ARGV, 3 do
+    if ARGV[i + 2] == '' then
+        redis.call('HDEL', KEYS[1], ARGV[i + 1])
+    else
+        redis.call('HSET', KEYS[1], ARGV[i + 1], ARGV[i + 2])
+    end
+end
+redis.call('SET', KEYS[2], ARGV[#ARGV - 2])
+for i = 3, #ARGV, 3 do
+    redis.call('PUBLISH', ARGV[1], ARGV[i] .. ' ' .. ARGV[i + 1])
+end
+return 1

@@ -1,0 +1,127 @@
+using System.Net;
+using System.Net.Http.Json;
+using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
+
+namespace Appoxy.Routerd.Servers;
+
+/// <summary>
+/// One droid-server's droidd, over HTTP. Where it is away or refuses, a <see cref="Problem"/> says so in words for the user.
+/// </summary>
+internal sealed class DroidServer(string name, string address) : IDisposable
+{
+    private static readonly TimeSpan Quick = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan Put = TimeSpan.FromSeconds(15);
+
+    // An app may take up to ten minutes to start, and a stop waits for requests in flight.
+    private static readonly TimeSpan Patient = TimeSpan.FromMinutes(11);
+
+    private readonly HttpClient http = LocalHttp.For(address, Timeout.InfiniteTimeSpan);
+
+    public string Name => name;
+
+    public string Address => address;
+
+    /// <summary>Null where it has no such droid.</summary>
+    public async Task<DroidStatus?> FindAsync(string uid, CancellationToken cancel)
+    {
+        try
+        {
+            return await AskAsync(HttpMethod.Get, $"droids/{uid}", null, AppoxyJson.Default.DroidStatus, Quick, cancel);
+        }
+        catch (Problem e) when (e.Status == 404)
+        {
+            return null;
+        }
+    }
+
+    public Task<IReadOnlyList<DroidStatus>> ListAsync(CancellationToken cancel) =>
+        AskAsync(HttpMethod.Get, "droids", null, AppoxyJson.Default.IReadOnlyListDroidStatus, Quick, cancel);
+
+    public Task<ServerStatus> StatusAsync(CancellationToken cancel) =>
+        AskAsync(HttpMethod.Get, "server", null, AppoxyJson.Default.ServerStatus, Quick, cancel);
+
+    public Task<DroidStatus> PutAsync(DroidSpec spec, CancellationToken cancel) =>
+        AskAsync(HttpMethod.Put, $"droids/{spec.Uid}", JsonContent.Create(spec, AppoxyJson.Default.DroidSpec),
+            AppoxyJson.Default.DroidStatus, Put, cancel);
+
+    /// <param name="uid">The droid.</param>
+    /// <param name="action"><c>start</c>, <c>stop</c>, <c>restart</c>, <c>snooze</c> or <c>wake</c>.</param>
+    /// <param name="cancel">Ends the wait, not the action.</param>
+    public Task<DroidStatus> ActAsync(string uid, string action, CancellationToken cancel) =>
+        AskAsync(HttpMethod.Post, $"droids/{uid}/{action}", null, AppoxyJson.Default.DroidStatus, Patient, cancel);
+
+    public Task<DroidStatus> CancelAsync(string uid, int deployment, CancellationToken cancel) =>
+        AskAsync(HttpMethod.Post, $"droids/{uid}/deployments/{deployment}/cancel", null, AppoxyJson.Default.DroidStatus, Put, cancel);
+
+    public async Task DeleteAsync(string uid, CancellationToken cancel)
+    {
+        using var response = await SendAsync(HttpMethod.Delete, $"droids/{uid}", null, TimeSpan.FromMinutes(1), false, cancel);
+    }
+
+    /// <summary>Opens a log; its body comes as droidd writes it.</summary>
+    /// <param name="uid">The droid.</param>
+    /// <param name="query">Such as <c>?follow=true</c>.</param>
+    /// <param name="cancel">Ends the wait for the first byte.</param>
+    public Task<HttpResponseMessage> OpenLogAsync(string uid, string query, CancellationToken cancel) =>
+        SendAsync(HttpMethod.Get, $"droids/{uid}/logs{query}", null, Put, true, cancel);
+
+    private async Task<T> AskAsync<T>(
+        HttpMethod method, string path, HttpContent? content, JsonTypeInfo<T> type, TimeSpan limit, CancellationToken cancel)
+    {
+        using var response = await SendAsync(method, path, content, limit, false, cancel);
+        try
+        {
+            return await response.Content.ReadFromJsonAsync(type, cancel) ?? throw new JsonException("null");
+        }
+        catch (JsonException e)
+        {
+            throw new Problem(502,
+                $"Droid-server {name} answers {path} with what routerd can't read ({e.Message}); are both of one version?");
+        }
+    }
+
+    private async Task<HttpResponseMessage> SendAsync(
+        HttpMethod method, string path, HttpContent? content, TimeSpan limit, bool streamed, CancellationToken cancel)
+    {
+        using var bound = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        bound.CancelAfter(limit);
+        using var request = new HttpRequestMessage(method, path) { Content = content };
+        try
+        {
+            var response = await http.SendAsync(request,
+                streamed ? HttpCompletionOption.ResponseHeadersRead : HttpCompletionOption.ResponseContentRead, bound.Token);
+            if (response.IsSuccessStatusCode)
+                return response;
+            using (response)
+                throw await RefusalAsync(response, bound.Token);
+        }
+        catch (Exception e) when (e is HttpRequestException or IOException
+                                  || (e is OperationCanceledException && !cancel.IsCancellationRequested))
+        {
+            throw Problem.Unavailable($"Droid-server {name} does not answer; what runs there keeps serving. Try again in a moment.");
+        }
+    }
+
+    private async Task<Problem> RefusalAsync(HttpResponseMessage response, CancellationToken cancel)
+    {
+        var detail = $"Droid-server {name} answers {(int)response.StatusCode}.";
+        try
+        {
+            using var body = await JsonDocument.ParseAsync(await response.Content.ReadAsStreamAsync(cancel), default, cancel);
+            if (body.RootElement.ValueKind == JsonValueKind.Object && body.RootElement.TryGetProperty("detail", out var text))
+                detail = text.GetString() ?? detail;
+        }
+        catch (JsonException)
+        {
+            // Not droidd's own words: the status must do.
+        }
+        var status = response.StatusCode is HttpStatusCode.BadRequest or HttpStatusCode.NotFound or HttpStatusCode.Conflict
+            or HttpStatusCode.ServiceUnavailable
+            ? (int)response.StatusCode
+            : 502;
+        return new Problem(status, detail);
+    }
+
+    public void Dispose() => http.Dispose();
+}

@@ -1,0 +1,59 @@
+using System.Net;
+using Appoxy.Nginx;
+using Appoxy.Routerd.Servers;
+
+namespace Appoxy.Routerd.Templates;
+
+/// <summary>
+/// All that <c>global.conf.sbn</c> can know; templates write the members in snake_case, as <c>{{ http_port }}</c>. It holds settings
+/// only: nothing that a user chose is ever part of a configuration.
+/// </summary>
+/// <param name="Version">Of this configuration; nginx answers it at its control socket, which tells whether a reload was taken.</param>
+/// <param name="Domain">The domain below which apps get their first hostname; the console is at <c>console.</c> of it.</param>
+/// <param name="Ipv6">Whether this machine has IPv6 to listen on.</param>
+/// <param name="HttpPort">The port that visitors use.</param>
+/// <param name="HttpsPort">The port that visitors use with TLS.</param>
+/// <param name="Console">Where routerd listens, as <c>127.0.0.1:8700</c>.</param>
+/// <param name="Redis">The Redis that holds the routes.</param>
+/// <param name="Servers">The droid-servers, by name.</param>
+/// <param name="Nginx">The nginx section of <c>routerd.json</c>: paths, modules, workers, max_body.</param>
+internal sealed record GlobalModel(
+    string Version, string Domain, bool Ipv6, int HttpPort, int HttpsPort, string Console, RedisModel Redis,
+    IReadOnlyList<ServerModel> Servers, NginxSettings Nginx)
+{
+    public static GlobalModel Of(RouterdSettings settings, IEnumerable<ServerSettings> servers, string version) => new(
+        version, settings.Domain, System.Net.Sockets.Socket.OSSupportsIPv6 && File.Exists("/proc/net/if_inet6"),
+        settings.HttpPort, settings.HttpsPort, Authority(settings.Listen), RedisModel.Of(settings.Redis),
+        [.. servers.Select(s => new ServerModel(s.Name, s.Upstream))], settings.Nginx);
+
+    /// <summary>Where to connect to what listens at <paramref name="listen"/>.</summary>
+    private static string Authority(string listen)
+    {
+        var uri = new Uri(listen);
+        return IPAddress.TryParse(uri.Host.Trim('[', ']'), out var ip) && (ip.Equals(IPAddress.Any) || ip.Equals(IPAddress.IPv6Any))
+            ? $"127.0.0.1:{uri.Port}"
+            : $"{uri.Host}:{uri.Port}";
+    }
+}
+
+/// <summary>A droid-server to which the global nginx proxies.</summary>
+/// <param name="Name">As <c>ds1</c>.</param>
+/// <param name="Upstream"><c>unix:/path</c> or <c>host:port</c>.</param>
+internal sealed record ServerModel(string Name, string Upstream);
+
+/// <summary>Redis, by unix socket or by address.</summary>
+/// <param name="Socket">The socket's path; empty where <paramref name="Host"/> is used.</param>
+/// <param name="Host">An address or name.</param>
+/// <param name="Port">Its port.</param>
+internal sealed record RedisModel(string Socket, string Host, int Port)
+{
+    private const int DefaultPort = 6379;
+
+    public static RedisModel Of(string redis)
+    {
+        if (redis.StartsWith("unix:", StringComparison.Ordinal))
+            return new RedisModel(redis["unix:".Length..], "127.0.0.1", DefaultPort);
+        var colon = redis.LastIndexOf(':');
+        return new RedisModel("", redis[..colon], int.Parse(redis[(colon + 1)..], System.Globalization.CultureInfo.InvariantCulture));
+    }
+}
