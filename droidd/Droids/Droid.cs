@@ -207,11 +207,14 @@ internal sealed partial class Droid(
     public async Task<DroidContainer?> SwitchAsync(DroidContainer next, CancellationToken cancel)
     {
         using var held = await HoldAsync(cancel);
+        // From here on to the end, or a half-done switch would leave the container that serves with a name that means "remove me".
+        cancel = CancellationToken.None;
         var old = Live;
-        if (old is not null)
+        if (old is not null && old.Name == uid)
         {
             await containers.RemoveAsync(uid + ".old", cancel);
             await containers.RenameAsync(old.Id, uid + ".old", cancel);
+            Live = old = old with { Name = uid + ".old" };
         }
         await containers.RenameAsync(next.Id, uid, cancel);
         Live = next with { Name = uid };

@@ -21,6 +21,8 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
     private readonly Channel<bool> kicks = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
     private readonly Lock deployLock = new();
     private CancellationTokenSource? deploying;
+    private CancellationTokenSource? replacing;
+    private long replacingGeneration;
     private long refusedGeneration;
     private Task retiring = Task.CompletedTask;
 
@@ -46,6 +48,9 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
         {
             if (deploying is not null && droid.Spec is { } spec && Deployment is { } deployment && deployment.Number != spec.Deployment)
                 deploying.Cancel();
+            // What it would bring is out of date before it is there.
+            if (replacing is not null && droid.Spec?.Generation != replacingGeneration)
+                replacing.Cancel();
         }
         kicks.Writer.TryWrite(true);
     }
@@ -235,16 +240,28 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
 
     private async Task ReplaceAsync(DroidSpec spec, DroidContainer live, CancellationToken stop)
     {
+        using var outdated = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        lock (deployLock)
+            (replacing, replacingGeneration) = (outdated, spec.Generation);
         try
         {
-            var old = await ReleaseAsync(spec, live.ImageId, null, stop);
+            var old = await ReleaseAsync(spec, live.ImageId, null, outdated.Token);
             droid.Tell("the new settings are live");
             retiring = RetireAsync(old, spec.Deployment, stop);
+        }
+        catch (OperationCanceledException) when (outdated.IsCancellationRequested && !stop.IsCancellationRequested)
+        {
+            Kick();
         }
         catch (Exception e) when (e is BuildException or DockerApiException)
         {
             refusedGeneration = spec.Generation;
             droid.Tell($"the new settings are not taken, the old ones keep serving: {e.Message}");
+        }
+        finally
+        {
+            lock (deployLock)
+                replacing = null;
         }
     }
 

@@ -134,6 +134,6 @@ public sealed class CrashTests(Install install) : ShopTests(install)
     {
         var droid = await Install.DroidAsync("shop");
         return $"{droid.State} {droid.Generation} {droid.Deployment} {droid.Live!.Container} {droid.Live.Address} "
-            + await Install.MustAsync("domains", "list", "shop") + await Install.MustAsync("settings", "shop");
+            + await Install.MustAsync("domains", "list", "shop", "--json") + await Install.MustAsync("settings", "shop");
     }
 }
