@@ -1,0 +1,367 @@
+#!/usr/bin/env bash
+# Makes a Debian 12 or 13 machine a whole Appoxy, and looks after it from then on. Each step is safe to run twice.
+set -Eeuo pipefail
+umask 022
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+SOURCE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
+declare -A given=() conf=()
+P='' VERB=provision DRY=no DEBIAN_NGINX=/usr/sbin/nginx
+for part in packages publish supervisor stores daemons sample; do
+  # shellcheck source=/dev/null
+  . "$SOURCE/provision/$part.sh"
+done
+
+usage() {
+  cat <<'EOF'
+usage: provision.sh [option…]                                   set up this machine, or bring it up to date
+       provision.sh [--prefix DIR] --stop | --start | --status | --uninstall
+
+  --prefix DIR        keep everything but Debian's packages below DIR; several copies can share a machine
+  --http-port N       where visitors come in (80)
+  --https-port N      kept for TLS (443)
+  --console-port N    where routerd listens on 127.0.0.1 (8700)
+  --domain D          apps are served at NAME.D, the console at console.D (localhost)
+  --name S            this machine's name as a droid-server (ds1)
+  --nginx-binary F    an nginx with Lua, such as OpenResty's, in place of Debian's
+  --no-sample         don't deploy the sample app hello (--sample: do)
+  --dry-run           say what would be done
+
+Options that were given once are remembered. --stop stops the droids too, --start brings back what ran,
+--status exits 1 when something is down, --uninstall removes all of it but Debian's packages.
+EOF
+}
+
+say() { printf '==> %s\n' "$*"; }
+die() { trap - ERR; printf 'provision.sh: %s\n' "$*" >&2; exit 1; }
+bad_usage() { printf 'provision.sh: %s (see --help)\n' "$*" >&2; exit 2; }
+trap 'die "${BASH_SOURCE[0]##*/}, line $LINENO: ${BASH_COMMAND%%[[:space:]]*} failed"' ERR
+
+# --- options, remembered settings, checks ----------------------------------------------------------------------------
+
+parse() {
+  while (($#)); do
+    [[ $1 != --*=* ]] || set -- "${1%%=*}" "${1#*=}" "${@:2}"
+    case $1 in
+      --prefix | --http-port | --https-port | --console-port | --domain | --name | --nginx-binary)
+        (($# > 1)) || bad_usage "$1 needs a value"
+        given[${1#--}]=$2
+        [[ $1 != --domain ]] || given[domain]=${2,,}
+        shift ;;
+      --sample) given[sample]=yes ;;
+      --no-sample) given[sample]=no ;;
+      --dry-run) DRY=yes ;;
+      --stop | --start | --status | --uninstall)
+        [[ $VERB == provision ]] || bad_usage "give one of --stop, --start, --status and --uninstall"
+        VERB=${1#--} ;;
+      -h | --help) usage; exit 0 ;;
+      *) bad_usage "what is '$1'?" ;;
+    esac
+    shift
+  done
+  if [[ -v given[prefix] ]]; then
+    P=${given[prefix]%/}
+    check_prefix
+    unset 'given[prefix]'
+  fi
+  [[ $VERB == provision || ${#given[@]} -eq 0 && $DRY == no ]] || bad_usage "--$VERB goes with --prefix alone"
+}
+
+# shellcheck disable=SC2034 # the parts use them
+paths() {
+  ETC=$P/etc/appoxy LIB=$P/usr/lib/appoxy SHARE=$P/usr/share/appoxy STATE=$P/var/lib/appoxy
+  RUN=$P/run/appoxy LOG=$P/var/log/appoxy CACHE=$P/var/cache/appoxy
+  SERVICES=$STATE/services CLI=$P/bin/appoxy
+  [[ -n $P ]] || CLI=/usr/local/bin/appoxy
+  ID=$(printf %s "$P" | sha256sum | cut -c1-8)
+  BRIDGE=appoxy-$ID
+  SUPERVISOR=runit
+  [[ -n $P || ! -d /run/systemd/system ]] || SUPERVISOR=systemd
+}
+
+check_prefix() {
+  [[ $P == /* ]] || bad_usage "--prefix ${given[prefix]}: give an absolute path, and not /"
+  [[ $P =~ ^(/[A-Za-z0-9._-]+)+$ && ! $P/ =~ /\.\.?/ ]] ||
+    bad_usage "--prefix $P: only letters, digits, '.', '_' and '-' between single slashes, and no '.' or '..'"
+  # runc refuses a root below a link.
+  [[ $(realpath -m "$P") == "$P" ]] || bad_usage "--prefix $P: it passes through a link; give $(realpath -m "$P")"
+  local longest=$P/run/appoxy/docker/containerd/containerd.sock.ttrpc
+  ((${#longest} < 108)) || bad_usage "--prefix $P: too long by $((${#longest} - 107)), as a unix socket's path ends at 107 characters"
+}
+
+check_machine() {
+  ((EUID == 0)) || die "run this as root, as in: sudo ./provision.sh"
+  local system
+  # shellcheck source=/dev/null
+  system=$(. /etc/os-release 2>/dev/null && printf '%s' "${ID:-} ${VERSION_ID:-}") || true
+  [[ $system =~ ^debian\ 1[23]$ ]] || die "this machine runs ${system:-an unknown system}; Appoxy needs Debian 12 or 13"
+  # shellcheck disable=SC2034 # packages.sh uses it
+  DEBIAN=${system#debian }
+}
+
+# Settings, weakest first: defaults, what the last run kept, what this run was given.
+load_settings() {
+  conf=([http-port]=80 [https-port]=443 [console-port]=8700 [domain]=localhost [name]=ds1 [nginx-binary]="$DEBIAN_NGINX" [sample]=yes)
+  local key value
+  if [[ -r $ETC/provision.conf ]]; then
+    while IFS='=' read -r key value; do [[ -z $key ]] || conf[$key]=$value; done <"$ETC/provision.conf"
+    # Placements and hostnames in the database hold these.
+    [[ ! -e $ETC/install.json ]] || for key in name domain; do
+      [[ ${given[$key]:-${conf[$key]}} == "${conf[$key]}" ]] ||
+        bad_usage "--$key: it is ${conf[$key]} here, and can't change after the first run"
+    done
+  fi
+  for key in "${!given[@]}"; do conf[$key]=${given[$key]}; done
+  # shellcheck disable=SC2034 # the parts use it
+  API=http://127.0.0.1:${conf[console-port]}
+}
+
+save_settings() {
+  local key
+  put - "$ETC/provision.conf" 644 < <(for key in $(printf '%s\n' "${!conf[@]}" | sort); do printf '%s=%s\n' "$key" "${conf[$key]}"; done)
+}
+
+check_settings() {
+  local key label='[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?'
+  for key in http-port https-port console-port; do
+    [[ ${conf[$key]} =~ ^[1-9][0-9]{0,4}$ && ${conf[$key]} -le 65535 ]] || bad_usage "--$key ${conf[$key]}: give a port from 1 to 65535"
+  done
+  [[ $(printf '%s\n' "${conf[http-port]}" "${conf[https-port]}" "${conf[console-port]}" | sort -u | wc -l) == 3 ]] ||
+    bad_usage "--http-port, --https-port and --console-port must differ"
+  [[ ${conf[domain]} == localhost || ${conf[domain]} =~ ^($label\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$ && ${#conf[domain]} -le 200 ]] ||
+    bad_usage "--domain ${conf[domain]}: give localhost or a DNS name such as apps.example.com"
+  [[ ${conf[name]} =~ ^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$ && ${conf[name]} != console ]] ||
+    bad_usage "--name ${conf[name]}: give a short lower-case name such as ds1"
+  [[ ${conf[nginx-binary]} == "$DEBIAN_NGINX" ]] || has_lua "${conf[nginx-binary]}" ||
+    bad_usage "--nginx-binary ${conf[nginx-binary]}: no nginx with Lua is there"
+}
+
+has_lua() { [[ $1 =~ ^(/[A-Za-z0-9._-]+)+$ && -x $1 && $("$1" -V 2>&1) == *lua* ]]; }
+
+# Each port must be free, or held by the service of this very install that it is for.
+check_ports() {
+  command -v ss >/dev/null || return 0
+  local key
+  check_port "${conf[http-port]}" global-nginx --http-port
+  check_port "${conf[https-port]}" global-nginx --https-port
+  check_port "${conf[console-port]}" routerd --console-port
+  for key in postgres redis; do [[ ! -v conf[$key-port] ]] || check_port "${conf[$key-port]}" $key "$key's port"; done
+}
+
+check_port() {
+  local lines pid holder
+  lines=$(ss -Hltnp "sport = :$1")
+  pid=$(service_pid "$2")
+  [[ -z $lines || -n $pid && $lines == *"pid=$pid,"* ]] && return
+  holder=$(sed -n 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/\1 (pid \2)/p;q' <<<"$lines")
+  die "port $1 ($3) is in use by ${holder:-another program}"
+}
+
+free_port() {
+  local port
+  for _ in {1..200}; do
+    port=$((20000 + RANDOM % 10000))
+    [[ -z $(ss -Hltn "sport = :$port") && " ${conf[*]} " != *" $port "* ]] && { echo "$port"; return; }
+  done
+  return 1
+}
+
+# --- what every part uses --------------------------------------------------------------------------------------------
+
+# put SERVICE PATH MODE: makes stdin the file at PATH, atomically; a change is marked, so that SERVICE gets restarted ('-' for none).
+put() {
+  (umask 077; cat >"$2.new")
+  chmod "$3" "$2.new"
+  if [[ -f $2 && $(stat -c %a "$2") == "$3" ]] && cmp -s "$2.new" "$2"; then rm "$2.new"; return; fi
+  mv -f "$2.new" "$2"
+  mark "$1"
+}
+
+# The mark is a file, so that a run that is cut short leaves the restart to the next one.
+mark() { [[ $1 == - ]] || : >"$STATE/changed/$1"; }
+
+make_folders() {
+  [[ -z $P ]] || { mkdir -p "$P"; chmod a+x "$P"; }
+  install -d "$ETC" "$ETC/templates" "$LIB/versions" "$SHARE" "$STATE/changed" "$STATE"/nginx/{global,local} "$SERVICES" "$(dirname "$CLI")"
+  install -d -m 700 "$STATE/droids" "$STATE/home" "$CACHE"
+  install -d -m 750 -g adm "$LOG"
+  # Only root and nginx's workers may pass: whatever lies within needs no password of its own.
+  install -d -m 750 -g www-data "$RUN"
+}
+
+url() { if [[ ${conf[http-port]} == 80 ]]; then echo "http://$1"; else echo "http://$1:${conf[http-port]}"; fi; }
+
+secret_file() { [[ -s $1 ]] || (umask 077; openssl rand -hex 24 >"$1.new"; mv "$1.new" "$1"); }
+
+as() { setpriv --reuid="$1" --regid="$1" --groups="$1,www-data" -- "${@:2}"; }
+
+# --- verbs -----------------------------------------------------------------------------------------------------------
+
+# One run at a time for an install.
+lock() {
+  mkdir -p /run/lock
+  exec 9>"/run/lock/appoxy-$ID"
+  flock -n 9 || die "another provision.sh is at work on this install"
+}
+
+plan() {
+  local missing
+  [[ -z $P ]] || conf[docker]=own
+  missing=$(missing_packages | tr '\n' ' ')
+  cat <<EOF
+would install Debian packages: ${missing:-none, all are here}
+would publish routerd, droidd and the CLI to $LIB, where their sources changed
+would keep settings in $ETC, data in $STATE, logs in $LOG, sockets in $RUN
+would run droids on $(if [[ -n $P ]]; then echo "a dockerd of its own"; else echo "this machine's Docker"; fi)
+would have $SUPERVISOR keep up: $(all_services | tr '\n' ' ')
+would serve $(url "console.${conf[domain]}") and $(url "NAME.${conf[domain]}"), with routerd on 127.0.0.1:${conf[console-port]}
+EOF
+}
+
+provision() {
+  local first=no
+  check_settings
+  check_ports
+  if [[ $DRY == yes ]]; then plan; return; fi
+  lock
+  make_folders
+  install_packages
+  check_ports
+  [[ -v conf[postgres-port] ]] || conf[postgres-port]=$(free_port)
+  [[ -v conf[redis-port] ]] || conf[redis-port]=$(free_port)
+  choose_docker
+  save_settings
+  install_dotnet
+  make_cluster
+  write_services
+  copy_shared
+  start_supervisor
+  start_stores
+  make_database
+  make_network
+  save_settings
+  publish routerd
+  publish droidd
+  publish cli
+  write_cli
+  write_settings
+  [[ -e $ETC/admin.password ]] || first=yes
+  first_admin
+  start_daemons
+  write_install
+  prune_versions
+  deploy_sample
+  [[ ${conf[sample]} == no ]] || say "the sample:  $(url "hello.${conf[domain]}")"
+  say "the console: $(url "console.${conf[domain]}"), as admin@${conf[domain]}; the first password is in $ETC/admin.password"
+  [[ $first == no ]] || say "the first password: $(<"$ETC/admin.password")"
+}
+
+start() {
+  lock
+  install -d -m 750 -g www-data "$RUN"
+  start_supervisor
+  start_stores
+  start_daemons
+  write_install
+}
+
+status() {
+  local name pid code=0
+  printf '%-14s %-6s %s\n' SERVICE STATE PID
+  for name in $(all_services) $([[ ${conf[docker]} == own ]] || echo docker); do
+    pid=$(service_pid "$name")
+    [[ -n $pid ]] || code=1
+    printf '%-14s %-6s %s\n' "$name" "$([[ -n $pid ]] && echo up || echo down)" "${pid:--}"
+  done
+  if site_answers "console.${conf[domain]}" 2>/dev/null; then printf '%-14s %-6s %s\n' console up "$(url "console.${conf[domain]}")"
+  else printf '%-14s %-6s %s\n' console down "$(url "console.${conf[domain]}")"; code=1; fi
+  [[ ! -e $ETC/install.json ]] || write_install
+  exit $code
+}
+
+# The droids' containers, by id; of a dockerd of our own all, as a build may be among them.
+droids() {
+  local filter=()
+  [[ -n $P ]] || filter=(--filter label=appoxy.uid)
+  timeout 20 docker -H "$DOCKER_HOST" ps -q "${filter[@]}" "$@" 2>/dev/null || true
+}
+
+stop() {
+  lock
+  local name containers
+  for name in global-nginx local-nginx droidd routerd; do down $name; done
+  mapfile -t containers < <(droids)
+  if ((${#containers[@]})); then
+    say "stopping ${#containers[@]} droids"
+    timeout 120 docker -H "$DOCKER_HOST" stop -t 3 "${containers[@]}" >/dev/null || true
+  fi
+  for name in docker redis postgres; do down $name; done
+  stop_supervisor
+}
+
+# What is left where dockerd could not clean up after itself: processes of containers, the bridge, its rules, mounts.
+remove_leftovers() {
+  local table rule mount folder
+  if [[ -n $P ]]; then
+    for folder in "$STATE"/docker/containers/*/; do
+      folder=$(basename "$folder")
+      { cat /sys/fs/cgroup/{,*/}{docker/"$folder",system.slice/docker-"$folder".scope}/cgroup.procs | sort -u | xargs -r kill -KILL; } \
+        2>/dev/null || true
+    done
+  fi
+  ip link delete "$BRIDGE" 2>/dev/null || true
+  for table in filter nat; do
+    while IFS= read -r rule; do
+      # shellcheck disable=SC2086 # a rule is many words
+      iptables -w 5 -t $table -D ${rule#-A } 2>/dev/null || true
+    done < <(iptables -w 5 -t $table -S 2>/dev/null | grep -- "^-A .*$BRIDGE" || true)
+  done
+  while IFS= read -r mount; do umount -l "$mount" 2>/dev/null || true; done < <(
+    awk -v run="$RUN/" -v state="$STATE/" 'index($5, run) == 1 || index($5, state) == 1 { print $5 }' /proc/self/mountinfo | sort -r)
+}
+
+uninstall() {
+  if [[ ! -d $ETC && ! -d $STATE && ! -d $RUN ]]; then say "nothing is installed below ${P:-/}"; return; fi
+  lock
+  local name containers=() folder
+  for name in global-nginx local-nginx droidd routerd; do down $name; done
+  if [[ ${conf[docker]} == own && -e $SERVICES/docker/run ]] && command -v dockerd >/dev/null; then
+    (start_supervisor && up docker && wait_for Docker 30 "$(log_of docker)" docker_answers) || true
+  fi
+  mapfile -t containers < <(droids -a)
+  say "removing ${#containers[@]} droids and their networks"
+  ((${#containers[@]} == 0)) || timeout 120 docker -H "$DOCKER_HOST" rm -f "${containers[@]}" >/dev/null || true
+  timeout 30 docker -H "$DOCKER_HOST" network rm droid-net droid-build >/dev/null 2>&1 || true
+  [[ -n $P ]] || timeout 120 docker -H "$DOCKER_HOST" image prune -af --filter label=appoxy.uid >/dev/null 2>&1 || true
+  for name in docker redis postgres; do down $name; done
+  stop_supervisor
+  remove_leftovers
+  say "removing the files"
+  if [[ $SUPERVISOR == systemd ]]; then
+    for name in $(all_services); do
+      systemctl -q disable "appoxy-$name.service" 2>/dev/null || true
+      rm -f "$UNITS/appoxy-$name.service"
+    done
+    systemctl daemon-reload
+  fi
+  rm -rf --one-file-system "$ETC" "$LIB" "$SHARE" "$STATE" "$RUN" "$LOG" "$CACHE"
+  rm -f "$CLI" "/run/lock/appoxy-$ID"
+  [[ -z $P ]] || for folder in etc usr/lib usr/share usr var/lib var/log var/cache var run bin ''; do
+    rmdir "$P/$folder" 2>/dev/null || true
+  done
+}
+
+main() {
+  parse "$@"
+  paths
+  check_machine
+  load_settings
+  cd /
+  if [[ $VERB != provision ]]; then
+    [[ -e $ETC/provision.conf || $VERB == uninstall ]] || die "nothing is installed below ${P:-/}"
+    conf[docker]=${conf[docker]:-$([[ -n $P ]] && echo own || echo machine)}
+    choose_docker
+  fi
+  "$VERB"
+}
+
+main "$@"
