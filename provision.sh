@@ -151,6 +151,7 @@ check_port() {
   local lines pid holder
   lines=$(ss -Hltnp "sport = :$1")
   pid=$(service_pid "$2")
+  pid=${pid:-$(orphan "$2")}
   [[ -z $lines || -n $pid && $lines == *"pid=$pid,"* ]] && return
   holder=$(sed -n 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/\1 (pid \2)/p;q' <<<"$lines")
   die "port $1 ($3) is in use by ${holder:-another program}"
@@ -300,7 +301,7 @@ stop() {
 
 # What is left where dockerd could not clean up after itself: processes of containers, the bridge, its rules, mounts.
 remove_leftovers() {
-  local table rule mount folder
+  local bridge table rule mount folder
   if [[ -n $P ]]; then
     for folder in "$STATE"/docker/containers/*/; do
       folder=$(basename "$folder")
@@ -308,12 +309,14 @@ remove_leftovers() {
         2>/dev/null || true
     done
   fi
-  ip link delete "$BRIDGE" 2>/dev/null || true
-  for table in filter nat; do
-    while IFS= read -r rule; do
-      # shellcheck disable=SC2086 # a rule is many words
-      iptables -w 5 -t $table -D ${rule#-A } 2>/dev/null || true
-    done < <(iptables -w 5 -t $table -S 2>/dev/null | grep -- "^-A .*$BRIDGE" || true)
+  for bridge in "$@"; do
+    ip link delete "$bridge" 2>/dev/null || true
+    for table in filter nat; do
+      while IFS= read -r rule; do
+        # shellcheck disable=SC2086 # a rule is many words
+        iptables -w 5 -t $table -D ${rule#-A } 2>/dev/null || true
+      done < <(iptables -w 5 -t $table -S 2>/dev/null | grep -- "^-A .*$bridge" || true)
+    done
   done
   while IFS= read -r mount; do umount -l "$mount" 2>/dev/null || true; done < <(
     awk -v run="$RUN/" -v state="$STATE/" 'index($5, run) == 1 || index($5, state) == 1 { print $5 }' /proc/self/mountinfo | sort -r)
@@ -322,7 +325,7 @@ remove_leftovers() {
 uninstall() {
   if [[ ! -d $ETC && ! -d $STATE && ! -d $RUN ]]; then say "nothing is installed below ${P:-/}"; return; fi
   lock
-  local name containers=() folder
+  local name containers=() bridges=("$BRIDGE") folder
   for name in global-nginx local-nginx droidd routerd; do down $name; done
   if [[ ${conf[docker]} == own && -e $SERVICES/docker/run ]] && command -v dockerd >/dev/null; then
     (start_supervisor && up docker && wait_for Docker 30 "$(log_of docker)" docker_answers) || true
@@ -330,11 +333,14 @@ uninstall() {
   mapfile -t containers < <(droids -a)
   say "removing ${#containers[@]} droids and their networks"
   ((${#containers[@]} == 0)) || timeout 120 docker -H "$DOCKER_HOST" rm -f "${containers[@]}" >/dev/null || true
+  # A bridge that droidd let Docker name carries the start of the network's id.
+  name=$(timeout 20 docker -H "$DOCKER_HOST" network inspect -f '{{.Id}}' droid-build 2>/dev/null) || true
+  [[ -z $name ]] || bridges+=("br-${name:0:12}")
   timeout 30 docker -H "$DOCKER_HOST" network rm droid-net droid-build >/dev/null 2>&1 || true
   [[ -n $P ]] || timeout 120 docker -H "$DOCKER_HOST" image prune -af --filter label=appoxy.uid >/dev/null 2>&1 || true
   for name in docker redis postgres; do down $name; done
   stop_supervisor
-  remove_leftovers
+  remove_leftovers "${bridges[@]}"
   say "removing the files"
   if [[ $SUPERVISOR == systemd ]]; then
     for name in $(all_services); do

@@ -42,5 +42,8 @@ public sealed partial class AppoxyJson : JsonSerializerContext
         options.UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow;
         options.NumberHandling = JsonNumberHandling.Strict;
         options.RespectNullableAnnotations = true;
+        options.AllowDuplicateProperties = false;
+        // Leaves quotes and the like readable: what is sent is shown in terminals, never put into HTML.
+        options.Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping;
     }
 }

@@ -36,7 +36,7 @@ publish() {
   mv -T "$next.new" "$next"
   ln -sfn "versions/$name-$hash" "$LIB/$name.new"
   mv -T "$LIB/$name.new" "$LIB/$name"
-  mark "$name"
+  [[ $name == cli ]] || mark "$name"
 }
 
 # Old versions go once nothing runs from them.

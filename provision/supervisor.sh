@@ -78,6 +78,7 @@ start_supervisor() {
   fi
   pid=$(cat "$RUN/runsvdir.pid" 2>/dev/null) || true
   if [[ -z $pid ]] || ! grep -qsF "$SERVICES" "/proc/$pid/cmdline"; then
+    end_orphans
     say "starting the supervisor"
     for name in $(all_services); do : >"$SERVICES/$name/down"; done
     # Its complaints show in its own process title, as runit does it, so that no log grows.
@@ -130,6 +131,30 @@ stop_supervisor() {
   done
   for name in $(all_services); do wait_for "the end of $name" 15 "$LOG/supervisor.log" not supervised "$name"; done
   rm -f "$RUN/runsvdir.pid"
+  end_orphans
+}
+
+# A runsv that was killed leaves its service behind, which would be in the way of the next one: that one's pid.
+orphan() {
+  local pid
+  if [[ $SUPERVISOR == systemd ]] || supervised "$1"; then return; fi
+  pid=$(cat "$SERVICES/$1/supervise/pid" 2>/dev/null) || true
+  # By now the pid may be another program's.
+  [[ -n $pid ]] || return 0
+  if grep -qsaF "$STATE/" "/proc/$pid/cmdline" || [[ $(readlink "/proc/$pid/cwd") == "$STATE"* ]]; then echo "$pid"; fi
+}
+
+end_orphans() {
+  local name pid signal
+  for name in $(all_services); do
+    pid=$(orphan "$name")
+    [[ -n $pid ]] || continue
+    say "stopping $name, which lost its supervisor"
+    signal=TERM
+    [[ $name != postgres ]] || signal=INT
+    kill -$signal "$pid"
+    timeout 25 tail --pid="$pid" -s 0.1 -f /dev/null || kill -KILL "$pid"
+  done
 }
 
 not() { ! "$@"; }

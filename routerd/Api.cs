@@ -1,5 +1,3 @@
-using System.Text.Json;
-using System.Text.Json.Serialization;
 using Appoxy.Routerd.Users;
 
 namespace Appoxy.Routerd;
@@ -29,7 +27,7 @@ internal static class Api
         builder.Services.AddExceptionHandler<ProblemWriter>();
         builder.Services.AddOpenApi();
         builder.Services.Configure<RouteHandlerOptions>(o => o.ThrowOnBadRequest = true);
-        builder.Services.ConfigureHttpJsonOptions(o => Strict(o.SerializerOptions));
+        builder.Services.ConfigureHttpJsonOptions(o => AppoxyJson.Configure(o.SerializerOptions));
     }
 
     public static void UseApi(this WebApplication app)
@@ -39,16 +37,5 @@ internal static class Api
         app.UseAuthentication();
         app.UseAuthorization();
         app.MapOpenApi();
-    }
-
-    /// <summary>A resolver brings types but not its own options: these say the same as <see cref="AppoxyJson"/>.</summary>
-    private static void Strict(JsonSerializerOptions json)
-    {
-        json.TypeInfoResolverChain.Insert(0, AppoxyJson.Default);
-        json.DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull;
-        json.UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow;
-        json.NumberHandling = JsonNumberHandling.Strict;
-        json.AllowDuplicateProperties = false;
-        json.Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping;
     }
 }

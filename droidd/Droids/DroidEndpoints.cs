@@ -124,11 +124,11 @@ internal static class DroidEndpoints
             return "generation and deployment must be 1 or more.";
         if (spec.Source is { Git: null, Image: null } or { Git: not null, Image: not null })
             return "source must be one of git and image.";
-        if (spec.Source.Git is { } git && GitSourceCheck.Fault(git) is { } fault)
+        if (spec.Source.Git is { } git && SourceRules.Fault(git) is { } fault)
             return fault + ".";
-        if (spec.Source.Image is { } image && (image.Length is 0 or > 512 || image[0] == '-' || image.Any(c => c <= ' ' || c > '~')))
+        if (spec.Source.Image is { } image && !SourceRules.IsImage(image))
             return "source.image is no image reference.";
-        if (spec.Builder is not ("auto" or "dockerfile") && !spec.Builder.StartsWith("pack:", StringComparison.Ordinal))
+        if (!SourceRules.IsBuilder(spec.Builder))
             return "builder must be auto, dockerfile or pack:IMAGE.";
         if (spec.Env.FirstOrDefault(e => !Names.IsEnvName(e.Key) || e.Value.Contains('\0')).Key is { } key)
             return $"env: '{key}' is no name, or its value holds a NUL.";

@@ -199,9 +199,9 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
         return await tools.Dockerfile.BuildAsync(folder, DroidImages.Tag(spec.Uid, spec.Deployment), spec.Uid, log, cancel);
     }
 
-    /// <summary>A git address without what may be a password.</summary>
+    /// <summary>A git address without its password.</summary>
     private static string Shown(string url) =>
-        Uri.TryCreate(url, UriKind.Absolute, out var uri) && uri.UserInfo.Length > 0 ? url.Replace(uri.UserInfo + "@", "", StringComparison.Ordinal) : url;
+        SourceRules.Secret(url) is { } secret ? url.Replace(secret, "***", StringComparison.Ordinal) : url;
 
     /// <summary>Starts a container beside the one that serves, waits until it is ready and switches; the old one, if any, is returned.</summary>
     private async Task<DroidContainer?> ReleaseAsync(DroidSpec spec, string image, BuildLog? log, CancellationToken cancel)

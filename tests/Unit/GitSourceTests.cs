@@ -11,7 +11,7 @@ public sealed class GitSourceTests
     [InlineData("ssh://git@example.org/a", "feature/x")]
     [InlineData("file:///srv/a", null)]
     [InlineData("git://127.0.0.1/a", "0123456789abcdef0123456789abcdef01234567")]
-    public void Common_sources_are_taken(string url, string? reference) => Assert.Null(GitSourceCheck.Fault(new GitSource(url, reference)));
+    public void Common_sources_are_taken(string url, string? reference) => Assert.Null(SourceRules.Fault(new GitSource(url, reference)));
 
     [Theory]
     [InlineData("ext::sh -c id", "main")]
@@ -25,7 +25,7 @@ public sealed class GitSourceTests
     [InlineData("https://x/a", "a b")]
     [InlineData("https://x/a", "refs/heads/*")]
     [InlineData("https://x/a\n", "main")]
-    public void Hostile_sources_are_refused(string url, string reference) => Assert.NotNull(GitSourceCheck.Fault(new GitSource(url, reference)));
+    public void Hostile_sources_are_refused(string url, string reference) => Assert.NotNull(SourceRules.Fault(new GitSource(url, reference)));
 
     [Theory]
     [InlineData("127.0.0.1", true)]
