@@ -23,7 +23,7 @@ public sealed partial class NginxConfig(string name, NginxSettings settings, ILo
     private const string Link = "current";
     private static readonly TimeSpan TestTimeout = TimeSpan.FromSeconds(30);
     private static readonly TimeSpan ProbeTimeout = TimeSpan.FromSeconds(10);
-    private static readonly (int Code, string File, string Title, string Message, int Refresh)[] Pages =
+    private static readonly (int Code, string File, string Title, string Message, int Refresh)[] ErrorPages =
     [
         (404, "404.html", "There is no such site here", "The address may be mistyped, or the site has moved.", 0),
         (502, "502.html", "The app did not answer", "It closed the connection, or could not be reached. Please try again.", 0),
@@ -53,23 +53,26 @@ public sealed partial class NginxConfig(string name, NginxSettings settings, ILo
     public async Task<TemplateStatus> ApplyAsync(Func<string, object> model, CancellationToken cancel)
     {
         var folder = await TemplateFolder.ReadAsync(settings.Templates, settings.TemplateOverrides, cancel);
-        var version = Version(folder, model(""));
-        if (version == lastTried && (Status.Error is null || time.GetUtcNow() - triedAt < RetryAfter))
+        var input = folder.Hash + JsonSerializer.Serialize(model(""), model("").GetType());
+        if (input == lastTried && (Status.Error is null || time.GetUtcNow() - triedAt < RetryAfter))
             return Status;
+        string? version = null;
         try
         {
+            version = Rendered.Of(folder, name, model("")).Hash();
             if (version != Status.Version)
             {
-                await StageAsync(folder, version, model(version), cancel);
+                await StageAsync(Rendered.Of(folder, name, model(version)), version, cancel);
                 await SwitchAsync(version, cancel);
             }
             else if (await ServingAsync(cancel) is { } serving && serving != version)
             {
                 await ReloadAsync(version, cancel);
             }
+            if (version != Status.Version || Status.Error is not null)
+                LogApplied(log, name, version);
             Status = new TemplateStatus(name, version, null, time.GetUtcNow());
             lastFault = null;
-            LogApplied(log, name, version);
         }
         catch (TemplateException fault)
         {
@@ -78,33 +81,41 @@ public sealed partial class NginxConfig(string name, NginxSettings settings, ILo
                 LogRefused(log, name, fault.Message, Status.Version);
             lastFault = fault.Message;
         }
-        (lastTried, triedAt) = (version, time.GetUtcNow());
+        (lastTried, triedAt) = (input, time.GetUtcNow());
         Prune(version);
         return Status;
     }
 
-    private static string Version(TemplateFolder folder, object model)
+    /// <summary>All that is rendered for one nginx.</summary>
+    private sealed record Rendered(RenderedTemplate Config, IReadOnlyList<(string File, string Text)> Pages)
     {
-        var text = folder.Hash + JsonSerializer.Serialize(model, model.GetType());
-        return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)))[..12];
+        public static Rendered Of(TemplateFolder folder, string name, object model) => new(
+            folder.Render($"{name}.conf.sbn", model),
+            [.. ErrorPages.Select(p => (p.File, folder.Render("error-page.html.sbn",
+                new { code = p.Code, title = p.Title, message = p.Message, refresh = p.Refresh }).Text))]);
+
+        /// <summary>The version's name: what renders to the same is the same, so that no nginx is reloaded for a template that is not its own.</summary>
+        public string Hash()
+        {
+            using var sha = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+            foreach (var text in Pages.Select(p => p.Text).Prepend(Config.Text))
+                sha.AppendData(Encoding.UTF8.GetBytes(text + "\0"));
+            return Convert.ToHexStringLower(sha.GetHashAndReset())[..12];
+        }
     }
 
     private static string? CurrentVersion(NginxSettings settings) =>
         new DirectoryInfo(Path.Combine(settings.Root, Link)).LinkTarget is { } target ? Path.GetFileName(target) : null;
 
-    private async Task StageAsync(TemplateFolder folder, string version, object model, CancellationToken cancel)
+    private async Task StageAsync(Rendered rendered, string version, CancellationToken cancel)
     {
         var stage = Path.Combine(settings.Root, "versions", version);
         if (Directory.Exists(stage))
             Directory.Delete(stage, recursive: true);
         Directory.CreateDirectory(Path.Combine(stage, "pages"));
-        var config = folder.Render($"{name}.conf.sbn", model);
-        await File.WriteAllTextAsync(Path.Combine(stage, "nginx.conf"), config.Text, cancel);
-        foreach (var (code, file, title, message, refresh) in Pages)
-        {
-            var page = folder.Render("error-page.html.sbn", new { code, title, message, refresh });
-            await File.WriteAllTextAsync(Path.Combine(stage, "pages", file), page.Text, cancel);
-        }
+        await File.WriteAllTextAsync(Path.Combine(stage, "nginx.conf"), rendered.Config.Text, cancel);
+        foreach (var (file, text) in rendered.Pages)
+            await File.WriteAllTextAsync(Path.Combine(stage, "pages", file), text, cancel);
         using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         timeout.CancelAfter(TestTimeout);
         var test = await Cli.Wrap(settings.Binary)
@@ -112,7 +123,7 @@ public sealed partial class NginxConfig(string name, NginxSettings settings, ILo
             .WithValidation(CommandResultValidation.None)
             .ExecuteBufferedAsync(timeout.Token);
         if (test.ExitCode != 0)
-            throw new TemplateException(Explain(test.StandardError, stage, config));
+            throw new TemplateException(Explain(test.StandardError, stage, rendered.Config));
     }
 
     /// <summary>Turns nginx's complaint about a line of its input into one about the template's line.</summary>
@@ -198,7 +209,7 @@ public sealed partial class NginxConfig(string name, NginxSettings settings, ILo
     }
 
     /// <summary>Keeps the version that serves, the newest tried one and the three before.</summary>
-    private void Prune(string tried)
+    private void Prune(string? tried)
     {
         var old = new DirectoryInfo(Path.Combine(settings.Root, "versions"));
         if (!old.Exists)

@@ -11,21 +11,27 @@ internal sealed class Load : IAsyncDisposable
     private readonly ConcurrentQueue<string> failures = new();
     private int requests;
 
-    public Load(Install install, string host, string path = "/", int atOnce = 4)
+    /// <param name="install">The platform.</param>
+    /// <param name="host">The site.</param>
+    /// <param name="reloads">
+    /// nginx closes idle connections when it reloads; a GET that just then went out on one is sent once more, as RFC 9110 section
+    /// 9.2.2 has clients do and browsers do.
+    /// </param>
+    public Load(Install install, string host, bool reloads = false)
     {
-        visitors = Task.WhenAll(Enumerable.Range(0, atOnce).Select(_ => Task.Run(() => VisitAsync(install, host, path))));
+        visitors = Task.WhenAll(Enumerable.Range(0, 4).Select(_ => Task.Run(() => VisitAsync(install, host, reloads))));
     }
 
     public int Requests => requests;
 
-    private async Task VisitAsync(Install install, string host, string path)
+    private async Task VisitAsync(Install install, string host, bool reloads)
     {
         using var http = install.Site(host);
         while (!stop.IsCancellationRequested)
         {
             try
             {
-                using var response = await http.GetAsync(path);
+                using var response = await GetAsync(http, reloads);
                 if (response.StatusCode != HttpStatusCode.OK)
                     failures.Enqueue($"{DateTimeOffset.UtcNow:HH:mm:ss.fff} {(int)response.StatusCode}");
             }
@@ -35,6 +41,18 @@ internal sealed class Load : IAsyncDisposable
             }
             Interlocked.Increment(ref requests);
             await Task.Delay(TimeSpan.FromMilliseconds(10));
+        }
+    }
+
+    private static async Task<HttpResponseMessage> GetAsync(HttpClient http, bool reloads)
+    {
+        try
+        {
+            return await http.GetAsync("");
+        }
+        catch (HttpRequestException) when (reloads)
+        {
+            return await http.GetAsync("");
         }
     }
 

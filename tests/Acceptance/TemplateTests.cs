@@ -20,7 +20,7 @@ public sealed class TemplateTests(Install install) : ShopTests(install)
     [Fact]
     public async Task Edited_template_takes_effect_without_a_failed_request()
     {
-        await using var load = new Load(Install, Shop.Host);
+        await using var load = new Load(Install, Shop.Host, reloads: true);
         var page = await ShippedAsync("error-page.html.sbn");
         await File.WriteAllTextAsync(Path.Combine(Overrides, "error-page.html.sbn"), page.Replace("</body>", "<p>Our own words</p></body>", StringComparison.Ordinal));
         await Install.EventuallyAsync(async () => (await Install.GetAsync("nobody.localhost")).Body.Contains("Our own words", StringComparison.Ordinal),
