@@ -1,6 +1,7 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using System.Security.Cryptography;
+using System.Text;
 using System.Text.RegularExpressions;
 
 namespace Appoxy;
@@ -42,9 +43,12 @@ public static partial class Names
         var name = wildcard ? text[2..] : text;
         if (name.EndsWith('.'))
             name = name[..^1];
+        // What shows as nothing, or turns the text around, is no part of a name that somebody reads.
+        if (!name.EnumerateRunes().All(IsHostRune))
+            return false;
         try
         {
-            name = new IdnMapping { AllowUnassigned = false, UseStd3AsciiRules = true }.GetAscii(name).ToLowerInvariant();
+            name = new IdnMapping { AllowUnassigned = false, UseStd3AsciiRules = true }.GetAscii(name.ToLowerInvariant());
         }
         catch (ArgumentException)
         {
@@ -55,6 +59,10 @@ public static partial class Names
         host = wildcard ? "*." + name : name;
         return true;
     }
+
+    private static bool IsHostRune(Rune rune) => rune.Value is '-' or '.' || Rune.GetUnicodeCategory(rune) is
+        UnicodeCategory.UppercaseLetter or UnicodeCategory.LowercaseLetter or UnicodeCategory.ModifierLetter or UnicodeCategory.OtherLetter
+        or UnicodeCategory.NonSpacingMark or UnicodeCategory.SpacingCombiningMark or UnicodeCategory.DecimalDigitNumber;
 
     [GeneratedRegex(@"\A[a-z][a-z2-7]{6}\z")]
     private static partial Regex Uid();

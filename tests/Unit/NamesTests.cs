@@ -6,6 +6,7 @@ public sealed class NamesTests
     [InlineData("Shop.Example.ORG", "shop.example.org")]
     [InlineData("shop.example.org.", "shop.example.org")]
     [InlineData("bücher.example", "xn--bcher-kva.example")]
+    [InlineData("BÜCHER.example", "xn--bcher-kva.example")]
     [InlineData("a-b.c1.test", "a-b.c1.test")]
     public void Hostnames_come_to_one_form(string text, string expected)
     {
@@ -32,6 +33,10 @@ public sealed class NamesTests
     [InlineData("[::1]")]
     [InlineData("*.test.org")]
     [InlineData("$host.test")]
+    [InlineData("\u202ea.test")]
+    [InlineData("a\u200b.test")]
+    [InlineData("a\ufeff.test")]
+    [InlineData("a\u3000b.test")]
     public void What_is_no_hostname_is_refused(string? text) => Assert.False(Names.TryNormalizeHost(text, out _));
 
     [Fact]
