@@ -184,7 +184,8 @@ make_folders() {
   [[ -z $P ]] || { mkdir -p "$P"; chmod a+x "$P"; }
   install -d "$ETC" "$ETC/templates" "$LIB/versions" "$SHARE" "$STATE/changed" "$STATE"/nginx/{global,local} "$SERVICES" "$(dirname "$CLI")"
   install -d -m 700 "$STATE/droids" "$STATE/home" "$CACHE"
-  install -d -m 750 -g adm "$LOG"
+  # nginx's workers open their logs anew when they are rotated.
+  install -d -m 750 -g www-data "$LOG"
   # Only root and nginx's workers may pass: whatever lies within needs no password of its own.
   install -d -m 750 -g www-data "$RUN"
 }

@@ -6,6 +6,7 @@ using Appoxy.Droidd.Hooks;
 using Appoxy.Droidd.Images;
 using Appoxy.Droidd.LocalNginx;
 using Appoxy.Droidd.Snooze;
+using Appoxy.Nginx;
 using Docker.DotNet;
 using Microsoft.Extensions.Options;
 
@@ -41,6 +42,7 @@ builder.Services.AddSingleton(s => new DeployTools(
     s.GetRequiredService<DroidContainers>(), s.GetRequiredService<DroiddSettings>(), new SemaphoreSlim(Math.Max(1, Environment.ProcessorCount)),
     s.GetRequiredService<TimeProvider>(), s.GetRequiredService<ILogger<Reconciler>>()));
 builder.Services.AddSingleton<LocalConfig>().AddHostedService(s => s.GetRequiredService<LocalConfig>());
+builder.Services.AddHostedService(s => ActivatorUtilities.CreateInstance<LogRotation>(s, "local", s.GetRequiredService<DroiddSettings>().Nginx));
 builder.Services.AddSingleton<DroidServer>().AddHostedService(s => s.GetRequiredService<DroidServer>());
 builder.Services.AddHostedService<IdleWatch>();
 builder.Services.AddProblemDetails();

@@ -1,3 +1,4 @@
+using Appoxy.Nginx;
 using Appoxy.Routerd;
 using Appoxy.Routerd.Apps;
 using Appoxy.Routerd.Console;
@@ -30,6 +31,8 @@ try
     builder.Services.AddSingleton<Redis>();
     builder.Services.AddSingleton<DroidServers>();
     builder.Services.AddSingleton<GlobalConfig>().AddHostedService(s => s.GetRequiredService<GlobalConfig>());
+    builder.Services.AddHostedService(s =>
+        ActivatorUtilities.CreateInstance<LogRotation>(s, "global", s.GetRequiredService<RouterdSettings>().Nginx));
     builder.Services.AddHostedService<Reconcile>();
     builder.Services.AddSingleton<Removals>().AddHostedService(s => s.GetRequiredService<Removals>());
     builder.Services.AddSingleton<DeploymentRunner>().AddHostedService(s => s.GetRequiredService<DeploymentRunner>());

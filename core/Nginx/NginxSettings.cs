@@ -42,6 +42,9 @@ public sealed class NginxSettings
     /// <summary>The largest request body, as nginx writes it.</summary>
     public string MaxBody { get; set; } = "100m";
 
+    /// <summary>The size from which a log file is put aside; three old ones are kept.</summary>
+    public string MaxLog { get; set; } = "64m";
+
     /// <summary>Says what is wrong with these settings, each fault naming its setting and the fix.</summary>
     public IEnumerable<string> Faults()
     {
@@ -59,6 +62,8 @@ public sealed class NginxSettings
         }
         if (Workers != "auto" && !(int.TryParse(Workers, out var workers) && workers is > 0 and <= 1024))
             yield return $"nginx:workers is '{Workers}': give auto or a number from 1 to 1024";
+        if (!Quantities.TryParseBytes(MaxLog, out var log) || log < 1 << 10)
+            yield return $"nginx:maxLog is '{MaxLog}': give a size of 1k or more such as 64m";
         if (!Quantities.TryParseBytes(MaxBody, out _))
             yield return $"nginx:maxBody is '{MaxBody}': give a size such as 100m";
     }
