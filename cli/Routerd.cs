@@ -40,8 +40,8 @@ internal sealed class Routerd : IDisposable
     public Task<Answer<T>> PostAsync<T>(string path, CancellationToken cancel, TimeSpan? patience = null) =>
         SendAsync<T>(HttpMethod.Post, path, null, patience ?? Patience, cancel);
 
-    public Task<Answer<T>> PostAsync<TBody, T>(string path, TBody body, CancellationToken cancel) =>
-        SendAsync<T>(HttpMethod.Post, path, Body(body), Patience, cancel);
+    public Task<Answer<T>> PostAsync<TBody, T>(string path, TBody body, CancellationToken cancel, TimeSpan? patience = null) =>
+        SendAsync<T>(HttpMethod.Post, path, Body(body), patience ?? Patience, cancel);
 
     /// <summary>Env and settings may replace a container, which takes as long as its start.</summary>
     public Task<Answer<T>> PatchAsync<TBody, T>(string path, TBody body, CancellationToken cancel) =>
@@ -145,7 +145,7 @@ internal sealed class Routerd : IDisposable
         };
         return response.StatusCode switch
         {
-            HttpStatusCode.BadRequest or HttpStatusCode.UnprocessableEntity => Failure.Usage(detail),
+            HttpStatusCode.BadRequest => Failure.Usage(detail),
             HttpStatusCode.NotFound => new Failure(ExitCodes.NotFound, detail),
             HttpStatusCode.Unauthorized or HttpStatusCode.Forbidden => new Failure(ExitCodes.NotAllowed, detail),
             HttpStatusCode.RequestTimeout or HttpStatusCode.TooManyRequests or >= HttpStatusCode.InternalServerError =>

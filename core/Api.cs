@@ -88,6 +88,45 @@ public sealed record RouteExplanation(string Host, string Outcome, IReadOnlyList
 /// <param name="Note">What follows.</param>
 public sealed record RouteStep(string Source, string? Found, string Note);
 
+/// <summary>A template as the API shows it.</summary>
+public sealed record NginxTemplate
+{
+    public required string Name { get; init; }
+
+    /// <summary>The text that holds: the admin's, or the shipped one.</summary>
+    public required string Text { get; init; }
+
+    /// <summary>Whether an admin's text stands in place of the shipped one.</summary>
+    public required bool Overridden { get; init; }
+
+    /// <summary>The number of the version that holds; 0 for the shipped text, null while a changed file has none yet.</summary>
+    public int? Version { get; init; }
+}
+
+/// <summary>Body of <c>POST /v1/templates/{name}/preview</c>.</summary>
+public sealed record TemplateText(string? Text);
+
+/// <summary>Body of droidd's <c>POST /template/test</c>; no text means the shipped one.</summary>
+public sealed record TemplateTest(string Name, string? Text = null);
+
+/// <summary>What a template would become.</summary>
+/// <param name="Nginx"><c>global</c> or <c>local</c>.</param>
+/// <param name="Rendered">What it renders to; empty where it does not.</param>
+/// <param name="Diff">A unified diff against what serves; empty where nothing changes.</param>
+/// <param name="Error">What Scriban or <c>nginx -t</c> says against it; null if nothing.</param>
+public sealed record TemplatePreview(string Nginx, string Rendered, string Diff, TemplateError? Error = null);
+
+/// <summary>Body of <c>POST /v1/templates/{name}/activate</c>: a new text, or the number of an older version; 0 is the shipped text.</summary>
+public sealed record TemplateActivation(string? Text = null, int? Version = null);
+
+/// <summary>One change of a template's override.</summary>
+/// <param name="Number">From 1, for each template.</param>
+/// <param name="By">The admin's email, or <c>file</c> where the file was edited on the machine.</param>
+/// <param name="At">When.</param>
+/// <param name="Sha">SHA-256 of the text; null where the override was removed.</param>
+/// <param name="Diff">A unified diff to the version before, for the first one to the shipped text.</param>
+public sealed record TemplateVersion(int Number, string By, DateTimeOffset At, string? Sha, string Diff);
+
 /// <summary>Body of <c>POST /v1/tokens</c>: exchanges a password for a token.</summary>
 public sealed record NewToken(string? Email, string? Password, string? Name = null);
 

@@ -60,7 +60,8 @@ public static partial class Names
         return true;
     }
 
-    private static bool IsHostRune(Rune rune) => rune.Value is '-' or '.' || Rune.GetUnicodeCategory(rune) is
+    // Not the combining accents: browsers compose them with their letter, which needs tables that we don't have.
+    private static bool IsHostRune(Rune rune) => rune.Value is '-' or '.' || rune.Value is not (>= 0x300 and <= 0x36f) && Rune.GetUnicodeCategory(rune) is
         UnicodeCategory.UppercaseLetter or UnicodeCategory.LowercaseLetter or UnicodeCategory.ModifierLetter or UnicodeCategory.OtherLetter
         or UnicodeCategory.NonSpacingMark or UnicodeCategory.SpacingCombiningMark or UnicodeCategory.DecimalDigitNumber;
 

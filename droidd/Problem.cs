@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Appoxy.Droidd.Builds;
 using Docker.DotNet;
 using Microsoft.AspNetCore.Diagnostics;
 
@@ -22,7 +23,7 @@ internal sealed partial class ProblemWriter(IProblemDetailsService problems, ILo
             Problem problem => (problem.Status, problem.Message),
             BadHttpRequestException { InnerException: JsonException } or JsonException => (400, "The body is not the JSON that is expected here."),
             BadHttpRequestException bad => (bad.StatusCode, bad.Message),
-            DockerApiException docker => (502, $"Docker refused: {docker.Message.ReplaceLineEndings(" ")}"),
+            DockerApiException docker => (502, $"Docker refused: {DockerFault.Words(docker)}"),
             HttpRequestException or TimeoutException => (503, "Docker can't be reached; running droids keep serving."),
             OperationCanceledException when http.RequestAborted.IsCancellationRequested => (499, "The caller went away."),
             _ => (500, "Something failed here; the log of droidd has it."),

@@ -22,7 +22,11 @@ if (!File.Exists(config))
     return 2;
 }
 
-var builder = WebApplication.CreateSlimBuilder();
+var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions
+{
+    // Else the host watches all that lies below the working directory, Docker's own files too.
+    ContentRootPath = AppContext.BaseDirectory, Args = ["--hostBuilder:reloadConfigOnChange=false"],
+});
 builder.Configuration.Sources.Clear();
 builder.Configuration.AddJsonFile(config, optional: false).AddEnvironmentVariables("APPOXY__");
 builder.Services.AddSingleton<IValidateOptions<DroiddSettings>, DroiddSettingsValidator>();
@@ -70,6 +74,7 @@ app.UseStatusCodePages();
 app.Use(Sockets.KeepApart);
 app.MapWakeHook();
 app.MapDroids();
+app.MapTemplates();
 await app.StartAsync();
 Sockets.Restrict(app.Services.GetRequiredService<DroiddSettings>());
 await app.WaitForShutdownAsync();

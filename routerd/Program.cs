@@ -20,7 +20,11 @@ if (!CommandLine.TryParse(args, out var command, out var fault))
 }
 try
 {
-    var builder = WebApplication.CreateSlimBuilder();
+    var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions
+    {
+        // Else the host watches all that lies below the working directory, Docker's own files too.
+        ContentRootPath = AppContext.BaseDirectory, Args = ["--hostBuilder:reloadConfigOnChange=false"],
+    });
     builder.Configuration.Sources.Clear();
     builder.Configuration.AddJsonFile(command.Config, optional: false).AddEnvironmentVariables("APPOXY__");
     builder.Services.AddSingleton<IValidateOptions<RouterdSettings>, RouterdSettingsValidator>();
@@ -33,6 +37,7 @@ try
     builder.Services.AddSingleton<GlobalConfig>().AddHostedService(s => s.GetRequiredService<GlobalConfig>());
     builder.Services.AddHostedService(s =>
         ActivatorUtilities.CreateInstance<LogRotation>(s, "global", s.GetRequiredService<RouterdSettings>().Nginx));
+    builder.Services.AddSingleton<TemplateVersions>().AddHostedService(s => s.GetRequiredService<TemplateVersions>());
     builder.Services.AddHostedService<Reconcile>();
     builder.Services.AddSingleton<Removals>().AddHostedService(s => s.GetRequiredService<Removals>());
     builder.Services.AddSingleton<DeploymentRunner>().AddHostedService(s => s.GetRequiredService<DeploymentRunner>());

@@ -1,41 +1,43 @@
 using System.Diagnostics;
-using System.Globalization;
-using System.Security.Cryptography;
-using System.Text;
+using System.Net;
 using System.Text.Json;
-using System.Text.RegularExpressions;
-using CliWrap;
-using CliWrap.Buffered;
 using Microsoft.Extensions.Logging;
 
 namespace Appoxy.Nginx;
 
 /// <summary>
-/// One nginx's configuration: rendered from templates into a staging folder, tested by nginx itself, switched to by an atomic
-/// rename, reloaded and probed. Whatever goes wrong, the last good version is what serves and what lies on disk.
+/// One nginx's configuration: rendered from templates, tested by nginx itself in a folder apart, switched to by an atomic rename,
+/// reloaded and probed. Whatever goes wrong, the last good version is what serves and what lies on disk.
 /// </summary>
 /// <param name="name"><c>global</c> or <c>local</c>; its template is <c>{name}.conf.sbn</c>.</param>
 /// <param name="settings">The nginx.</param>
+/// <param name="listener">Where an nginx of such settings takes requests: <c>http://127.0.0.1:80/</c> or <c>unix:/path</c>.</param>
+/// <param name="model">
+/// Makes the templates' model for a version, which the configuration shows at its control socket, and for this nginx or one that
+/// is but tested, whose paths are others.
+/// </param>
 /// <param name="log">Where each outcome is told.</param>
 /// <param name="time">The clock.</param>
-public sealed partial class NginxConfig(string name, NginxSettings settings, ILogger log, TimeProvider time)
+public sealed partial class NginxConfig(
+    string name, NginxSettings settings, Func<NginxSettings, string> listener, Func<string, NginxSettings, object> model, ILogger log,
+    TimeProvider time)
 {
     private const string Link = "current";
-    private static readonly TimeSpan TestTimeout = TimeSpan.FromSeconds(30);
+
+    // nginx gives new workers 100 ms before it tells the old ones to end, and until then either may answer.
+    private const int ProbeVisits = 6;
+    private static readonly TimeSpan ProbePause = TimeSpan.FromMilliseconds(50);
     private static readonly TimeSpan ProbeTimeout = TimeSpan.FromSeconds(10);
-    private static readonly (int Code, string File, string Title, string Message, int Refresh)[] ErrorPages =
-    [
-        (404, "404.html", "There is no such site here", "The address may be mistyped, or the site has moved.", 0),
-        (502, "502.html", "The app did not answer", "It closed the connection, or could not be reached. Please try again.", 0),
-        (503, "503.html", "Not available right now", "The app could not be reached. Please try again in a moment.", 5),
-        (503, "waking.html", "Waking up", "The app was asleep and is starting.", 2),
-    ];
+    private static readonly TimeSpan RetryAfter = TimeSpan.FromSeconds(30);
 
     private readonly HttpClient control = LocalHttp.For("unix:" + settings.ControlSocket, TimeSpan.FromSeconds(2));
-    private static readonly TimeSpan RetryAfter = TimeSpan.FromSeconds(30);
+    private readonly HttpClient visitor = LocalHttp.For(listener(settings), TimeSpan.FromSeconds(5));
+    private readonly NginxTest test = new(name, settings, listener);
+    private readonly SemaphoreSlim gate = new(1, 1);
     private string? lastTried;
     private string? lastFault;
     private DateTimeOffset triedAt;
+    private (string Version, TemplateError Error)? failedProbe;
 
     /// <summary>What became of the newest templates.</summary>
     public TemplateStatus Status { get; private set; } =
@@ -44,25 +46,68 @@ public sealed partial class NginxConfig(string name, NginxSettings settings, ILo
     private string Current => Path.Combine(settings.Root, Link);
 
     /// <summary>
-    /// Brings nginx to what the templates say for <paramref name="model"/>; does nothing if it is there already. Never throws for
-    /// a fault in a template: the fault is in the answer, and in <see cref="Status"/>.
+    /// Brings nginx to what the templates say; does nothing if it is there already. Never throws for a fault in a template: the
+    /// fault is in the answer, and in <see cref="Status"/>.
     /// </summary>
-    /// <param name="model">Makes the model for a version, which the configuration shows at its control socket.</param>
     /// <param name="cancel">Ends the attempt between two steps; what serves stays whole.</param>
     /// <exception cref="IOException">The disk or a folder fails.</exception>
-    public async Task<TemplateStatus> ApplyAsync(Func<string, object> model, CancellationToken cancel)
+    public async Task<TemplateStatus> ApplyAsync(CancellationToken cancel)
     {
-        var folder = await TemplateFolder.ReadAsync(settings.Templates, settings.TemplateOverrides, cancel);
-        var input = folder.Hash + JsonSerializer.Serialize(model(""), model("").GetType());
+        await gate.WaitAsync(cancel);
+        try
+        {
+            return await ApplyNowAsync(cancel);
+        }
+        finally
+        {
+            gate.Release();
+        }
+    }
+
+    /// <summary>Tells what a template would become and what nginx says to it; changes nothing.</summary>
+    /// <param name="template">The template's file name.</param>
+    /// <param name="text">Its text; null for the shipped one.</param>
+    /// <param name="cancel">Ends the test.</param>
+    /// <exception cref="IOException">The disk or a folder fails.</exception>
+    public async Task<TemplatePreview> TryAsync(string template, string? text, CancellationToken cancel)
+    {
+        await gate.WaitAsync(cancel);
+        try
+        {
+            var folder = (await ReadAsync(cancel)).With(template, text);
+            // The version that serves, so that the diff shows what the template changes and nothing else.
+            var version = Status.Version ?? "";
+            var rendered = RenderedConfig.Of(folder, name, model(version, settings));
+            return new TemplatePreview(name, rendered.TextOf(template), await DiffAsync(rendered, cancel),
+                await test.FaultAsync(nginx => RenderedConfig.Of(folder, name, model(version, nginx)), cancel));
+        }
+        catch (TemplateException fault)
+        {
+            return new TemplatePreview(name, "", "", fault.Error);
+        }
+        finally
+        {
+            gate.Release();
+        }
+    }
+
+    private Task<TemplateFolder> ReadAsync(CancellationToken cancel) =>
+        TemplateFolder.ReadAsync(settings.Templates, settings.TemplateOverrides, cancel);
+
+    private async Task<TemplateStatus> ApplyNowAsync(CancellationToken cancel)
+    {
+        var folder = await ReadAsync(cancel);
+        var unversioned = model("", settings);
+        var input = folder.Hash + JsonSerializer.Serialize(unversioned, unversioned.GetType());
         if (input == lastTried && (Status.Error is null || time.GetUtcNow() - triedAt < RetryAfter))
             return Status;
         string? version = null;
         try
         {
-            version = Rendered.Of(folder, name, model("")).Hash();
+            version = RenderedConfig.Of(folder, name, unversioned).Hash();
             if (version != Status.Version)
             {
-                await StageAsync(Rendered.Of(folder, name, model(version)), version, cancel);
+                await StageAsync(folder, version, cancel);
                 await SwitchAsync(version, cancel);
             }
             else if (await ServingAsync(cancel) is { } serving && serving != version)
@@ -86,61 +131,29 @@ public sealed partial class NginxConfig(string name, NginxSettings settings, ILo
         return Status;
     }
 
-    /// <summary>All that is rendered for one nginx.</summary>
-    private sealed record Rendered(RenderedTemplate Config, IReadOnlyList<(string File, string Text)> Pages)
-    {
-        public static Rendered Of(TemplateFolder folder, string name, object model) => new(
-            folder.Render($"{name}.conf.sbn", model),
-            [.. ErrorPages.Select(p => (p.File, folder.Render("error-page.html.sbn",
-                new { code = p.Code, title = p.Title, message = p.Message, refresh = p.Refresh }).Text))]);
-
-        /// <summary>The version's name: what renders to the same is the same, so that no nginx is reloaded for a template that is not its own.</summary>
-        public string Hash()
-        {
-            using var sha = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-            foreach (var text in Pages.Select(p => p.Text).Prepend(Config.Text))
-                sha.AppendData(Encoding.UTF8.GetBytes(text + "\0"));
-            return Convert.ToHexStringLower(sha.GetHashAndReset())[..12];
-        }
-    }
-
     private static string? CurrentVersion(NginxSettings settings) =>
         new DirectoryInfo(Path.Combine(settings.Root, Link)).LinkTarget is { } target ? Path.GetFileName(target) : null;
 
-    private async Task StageAsync(Rendered rendered, string version, CancellationToken cancel)
+    private async Task<string> DiffAsync(RenderedConfig rendered, CancellationToken cancel)
     {
-        var stage = Path.Combine(settings.Root, "versions", version);
-        if (Directory.Exists(stage))
-            Directory.Delete(stage, recursive: true);
-        Directory.CreateDirectory(Path.Combine(stage, "pages"));
-        await File.WriteAllTextAsync(Path.Combine(stage, "nginx.conf"), rendered.Config.Text, cancel);
-        foreach (var (file, text) in rendered.Pages)
-            await File.WriteAllTextAsync(Path.Combine(stage, "pages", file), text, cancel);
-        using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancel);
-        timeout.CancelAfter(TestTimeout);
-        var test = await Cli.Wrap(settings.Binary)
-            .WithArguments(["-t", "-q", "-p", stage + "/", "-c", Path.Combine(stage, "nginx.conf"), "-e", "stderr"])
-            .WithValidation(CommandResultValidation.None)
-            .ExecuteBufferedAsync(timeout.Token);
-        if (test.ExitCode != 0)
-            throw new TemplateException(Explain(test.StandardError, stage, rendered.Config));
+        var diffs = "";
+        foreach (var (file, text) in rendered.Files)
+        {
+            var serving = Path.Combine(Current, file);
+            var before = File.Exists(serving) ? await File.ReadAllTextAsync(serving, cancel) : "";
+            diffs += await UnifiedDiff.OfAsync(($"serving/{file}", before), ($"rendered/{file}", text), cancel);
+        }
+        return diffs;
     }
 
-    /// <summary>Turns nginx's complaint about a line of its input into one about the template's line.</summary>
-    private TemplateError Explain(string output, string stage, RenderedTemplate config)
+    private async Task StageAsync(TemplateFolder folder, string version, CancellationToken cancel)
     {
-        var line = output.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)
-            .LastOrDefault(l => l.Contains("[emerg]", StringComparison.Ordinal) || l.Contains("[error]", StringComparison.Ordinal))
-            ?? output.Trim();
-        var place = Place().Match(line);
-        var message = Place().Replace(line, "").Trim();
-        var rendered = place.Success && place.Groups[1].Value == Path.Combine(stage, "nginx.conf")
-            ? int.Parse(place.Groups[2].ValueSpan, CultureInfo.InvariantCulture)
-            : 0;
-        if (rendered < 1 || rendered > config.Origins.Count)
-            return new TemplateError($"{name}.conf.sbn", 0, line);
-        var (template, at) = config.Origins[rendered - 1];
-        return new TemplateError(template, at, message);
+        if (failedProbe is { } failed && failed.Version == version)
+            throw new TemplateException(failed.Error);
+        if (await test.FaultAsync(nginx => RenderedConfig.Of(folder, name, model(version, nginx)), cancel) is { } fault)
+            throw new TemplateException(fault);
+        await RenderedConfig.Of(folder, name, model(version, settings))
+            .WriteAsync(Path.Combine(settings.Root, "versions", version), cancel);
     }
 
     private async Task SwitchAsync(string version, CancellationToken cancel)
@@ -154,7 +167,8 @@ public sealed partial class NginxConfig(string name, NginxSettings settings, ILo
         catch (TemplateException) when (before is not null)
         {
             Point(before);
-            Signal();
+            if (NginxMaster.Reload(settings.PidFile))
+                await TakesAsync(before, cancel);
             throw;
         }
     }
@@ -167,20 +181,58 @@ public sealed partial class NginxConfig(string name, NginxSettings settings, ILo
         Posix.Replace(next, Current);
     }
 
-    /// <summary>Reloads nginx and waits until a new worker answers with this version; where nginx does not run, there is nothing to do.</summary>
+    /// <summary>Reloads nginx and waits until new workers serve this version; where nginx does not run, there is nothing to do.</summary>
     private async Task ReloadAsync(string version, CancellationToken cancel)
     {
-        if (!Signal())
+        if (!NginxMaster.Reload(settings.PidFile))
             return;
-        var deadline = Stopwatch.StartNew();
-        while (deadline.Elapsed < ProbeTimeout)
+        if (!await TakesAsync(version, cancel))
+            throw new TemplateException(new TemplateError($"{name}.conf.sbn", 0,
+                $"nginx did not take the new configuration within {ProbeTimeout.TotalSeconds} s; its error log says why"));
+        if (await ProbeAsync(cancel) is not { } fault)
+            return;
+        // Remembered, since a second try would fail visitors again.
+        var error = new TemplateError($"{name}.conf.sbn", 0, fault);
+        failedProbe = (version, error);
+        throw new TemplateException(error);
+    }
+
+    /// <summary>Whether within the time-out a worker answers with this version.</summary>
+    private async Task<bool> TakesAsync(string version, CancellationToken cancel)
+    {
+        var waited = Stopwatch.StartNew();
+        while (waited.Elapsed < ProbeTimeout)
         {
             if (await ServingAsync(cancel) == version)
-                return;
+                return true;
             await Task.Delay(TimeSpan.FromMilliseconds(50), time, cancel);
         }
-        throw new TemplateException(new TemplateError($"{name}.conf.sbn", 0,
-            $"nginx did not take the new configuration within {ProbeTimeout.TotalSeconds} s; its error log says why"));
+        return false;
+    }
+
+    /// <summary>
+    /// Visits nginx once more where it truly serves, with its own user, files and Redis: what is wrong; null if nothing.
+    /// </summary>
+    private async Task<string?> ProbeAsync(CancellationToken cancel)
+    {
+        var (waited, answers, fault) = (Stopwatch.StartNew(), 0, "");
+        while (answers < ProbeVisits)
+        {
+            if (waited.Elapsed > ProbeTimeout)
+                return $"nginx no longer answers visitors at {listener(settings)}: {fault}";
+            try
+            {
+                if (await NginxTest.VisitAsync(visitor, cancel) == HttpStatusCode.InternalServerError)
+                    return $"nginx answered a visitor of {NginxTest.ProbeHost} with 500; its error log says why";
+                answers++;
+            }
+            catch (Exception e) when (e is HttpRequestException || (e is TaskCanceledException && !cancel.IsCancellationRequested))
+            {
+                fault = e.Message;
+            }
+            await Task.Delay(ProbePause, time, cancel);
+        }
+        return null;
     }
 
     /// <summary>The version that nginx says it serves; null where it does not answer.</summary>
@@ -197,30 +249,17 @@ public sealed partial class NginxConfig(string name, NginxSettings settings, ILo
         }
     }
 
-    /// <summary>Sends the master SIGHUP; false if none runs.</summary>
-    private bool Signal()
-    {
-        if (!File.Exists(settings.PidFile)
-            || !int.TryParse(File.ReadAllText(settings.PidFile), CultureInfo.InvariantCulture, out var pid)
-            || !File.Exists($"/proc/{pid}/cmdline")
-            || !File.ReadAllText($"/proc/{pid}/cmdline").Contains("nginx", StringComparison.Ordinal))
-            return false;
-        return Posix.Hup(pid);
-    }
-
     /// <summary>Keeps the version that serves, the newest tried one and the three before.</summary>
     private void Prune(string? tried)
     {
         var old = new DirectoryInfo(Path.Combine(settings.Root, "versions"));
         if (!old.Exists)
             return;
+        test.Sweep();
         foreach (var version in old.EnumerateDirectories().Where(d => d.Name != Status.Version && d.Name != tried)
                      .OrderByDescending(d => d.LastWriteTimeUtc).Skip(3))
             version.Delete(recursive: true);
     }
-
-    [GeneratedRegex(@"\s+in (\S+):(\d+)$")]
-    private static partial Regex Place();
 
     [LoggerMessage(Level = LogLevel.Information, Message = "{Nginx} nginx serves configuration {Version}")]
     private static partial void LogApplied(ILogger log, string nginx, string version);

@@ -45,6 +45,21 @@ public sealed class NginxSettings
     /// <summary>The size from which a log file is put aside; three old ones are kept.</summary>
     public string MaxLog { get; set; } = "64m";
 
+    /// <summary>The port for visitors of an nginx that is but tested; null for one that serves.</summary>
+    public int? TestPort { get; private set; }
+
+    /// <summary>The same nginx, but that all it opens for writing lies in <paramref name="folder"/>, and that its port is another.</summary>
+    internal NginxSettings Within(string folder, int port)
+    {
+        var within = (NginxSettings)MemberwiseClone();
+        within.TestPort = port;
+        within.Root = within.LogDir = within.RunDir = folder;
+        within.Snapshot = Path.Combine(folder, "snapshot");
+        within.PidFile = Path.Combine(folder, "pid");
+        within.ControlSocket = Path.Combine(folder, "control");
+        return within;
+    }
+
     /// <summary>Says what is wrong with these settings, each fault naming its setting and the fix.</summary>
     public IEnumerable<string> Faults()
     {

@@ -5,11 +5,6 @@ namespace Appoxy.Nginx;
 /// <summary>What POSIX can and .NET can't.</summary>
 internal static partial class Posix
 {
-    private const int Hangup = 1;
-
-    /// <summary>Sends SIGHUP; false where the process is gone or belongs to another user.</summary>
-    internal static bool Hup(int pid) => Kill(pid, Hangup) == 0;
-
     /// <summary>Puts a link in the place of another in one step. File.Move can't: it takes a link to a folder for no file.</summary>
     /// <exception cref="IOException">The file system refuses.</exception>
     internal static void Replace(string from, string to)
@@ -17,6 +12,17 @@ internal static partial class Posix
         if (Rename(from, to) != 0)
             throw new IOException($"can't rename {from} to {to}: {Marshal.GetLastPInvokeErrorMessage()}");
     }
+
+    /// <summary>Gives a folder to another user and group.</summary>
+    /// <exception cref="IOException">The file system refuses.</exception>
+    internal static void Give(string path, int owner)
+    {
+        if (Chown(path, owner, owner) != 0)
+            throw new IOException($"can't give {path} to user {owner}: {Marshal.GetLastPInvokeErrorMessage()}");
+    }
+
+    [LibraryImport("libc", EntryPoint = "chown", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int Chown(string path, int owner, int group);
 
     [LibraryImport("libc", EntryPoint = "kill", SetLastError = true)]
     internal static partial int Kill(int pid, int signal);

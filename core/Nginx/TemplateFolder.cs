@@ -22,11 +22,20 @@ public sealed record RenderedTemplate(string Text, IReadOnlyList<(string Templat
 public sealed class TemplateFolder
 {
     private const string Extension = ".sbn";
+
+    // Below 1 MiB, at which Scriban would cut the output off without a word.
+    private const int MaxOutput = 1_000_000;
+    private static readonly TimeSpan RenderTimeout = TimeSpan.FromSeconds(5);
+    private readonly SortedDictionary<string, string> shipped;
+    private readonly SortedDictionary<string, string> overrides;
     private readonly SortedDictionary<string, string> templates;
 
-    private TemplateFolder(SortedDictionary<string, string> templates)
+    private TemplateFolder(SortedDictionary<string, string> shipped, SortedDictionary<string, string> overrides)
     {
-        this.templates = templates;
+        (this.shipped, this.overrides) = (shipped, overrides);
+        templates = new SortedDictionary<string, string>(shipped, StringComparer.Ordinal);
+        foreach (var (name, text) in overrides)
+            templates[name] = text;
         using var sha = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         foreach (var (name, text) in templates)
             sha.AppendData(Encoding.UTF8.GetBytes($"{name}\0{text}\0"));
@@ -36,22 +45,41 @@ public sealed class TemplateFolder
     /// <summary>Same content, same hash.</summary>
     public string Hash { get; }
 
-    /// <summary>Reads <paramref name="shipped"/> and, where it exists, <paramref name="overrides"/>.</summary>
-    /// <exception cref="IOException">A file can't be read.</exception>
-    public static async Task<TemplateFolder> ReadAsync(string shipped, string overrides, CancellationToken cancel)
+    /// <summary>The names of the shipped templates, which alone can be previewed and activated.</summary>
+    public IReadOnlyCollection<string> Names => shipped.Keys;
+
+    /// <summary>The text of a template as shipped; null where there is none.</summary>
+    public string? Shipped(string name) => shipped.GetValueOrDefault(name);
+
+    /// <summary>The admin's text of a template; null where the shipped one holds.</summary>
+    public string? Override(string name) => overrides.GetValueOrDefault(name);
+
+    /// <summary>The same templates with another text for one; null for the shipped one.</summary>
+    public TemplateFolder With(string name, string? text)
     {
-        var templates = new SortedDictionary<string, string>(StringComparer.Ordinal);
-        foreach (var folder in new[] { shipped, overrides })
-        {
-            if (!Directory.Exists(folder))
-                continue;
-            foreach (var file in Directory.EnumerateFiles(folder, "*" + Extension))
-                templates[Path.GetFileName(file)] = await File.ReadAllTextAsync(file, cancel);
-        }
-        return new TemplateFolder(templates);
+        var changed = new SortedDictionary<string, string>(overrides, StringComparer.Ordinal);
+        changed.Remove(name);
+        if (text is not null)
+            changed[name] = text;
+        return new TemplateFolder(shipped, changed);
     }
 
-    /// <summary>Renders one template. Unknown variables and members are errors; loops and output are bounded.</summary>
+    /// <summary>Reads <paramref name="shipped"/> and, where it exists, <paramref name="overrides"/>.</summary>
+    /// <exception cref="IOException">A file can't be read.</exception>
+    public static async Task<TemplateFolder> ReadAsync(string shipped, string overrides, CancellationToken cancel) =>
+        new(await ReadAsync(shipped, cancel), await ReadAsync(overrides, cancel));
+
+    private static async Task<SortedDictionary<string, string>> ReadAsync(string folder, CancellationToken cancel)
+    {
+        var templates = new SortedDictionary<string, string>(StringComparer.Ordinal);
+        if (!Directory.Exists(folder))
+            return templates;
+        foreach (var file in Directory.EnumerateFiles(folder, "*" + Extension))
+            templates[Path.GetFileName(file)] = await File.ReadAllTextAsync(file, cancel);
+        return templates;
+    }
+
+    /// <summary>Renders one template. Unknown variables and members are errors; loops, output and time are bounded.</summary>
     /// <exception cref="TemplateException">The template is missing, does not parse, or fails.</exception>
     public RenderedTemplate Render(string name, object model)
     {
@@ -65,8 +93,10 @@ public sealed class TemplateFolder
         }
         var members = new ScriptObject();
         members.Import(model, renamer: StandardMemberRenamer.Rename);
+        using var timeout = new CancellationTokenSource(RenderTimeout);
         var context = new TemplateContext
         {
+            CancellationToken = timeout.Token,
             StrictVariables = true,
             EnableRelaxedMemberAccess = false,
             EnableRelaxedTargetAccess = false,
@@ -99,6 +129,8 @@ public sealed class TemplateFolder
         public void Write(string written, int offset, int count)
         {
             var node = context.CurrentNode;
+            if (text.Length + count > MaxOutput)
+                throw new ScriptRuntimeException(node?.Span ?? default, $"renders to more than {MaxOutput / 1_000_000} MB");
             var literal = node is ScriptRawStatement;
             var (file, line) = (node?.Span.FileName ?? name, (node?.Span.Start.Line ?? 0) + 1);
             foreach (var c in written.AsSpan(offset, count))

@@ -6,45 +6,49 @@ namespace Appoxy.Droidd.Builds;
 /// A deployment's log on disk: <c>build.out</c> has every line, <c>build.err</c> those that tell of a fault. Written through at
 /// once, so that followers see each line as it comes and a killed droidd loses none.
 /// </summary>
-internal sealed class BuildLog(string folder) : IAsyncDisposable
+internal sealed class BuildLog(string folder) : IDisposable
 {
     private const long MaxBytes = 16 << 20;
-    private readonly SemaphoreSlim gate = new(1, 1);
+    private readonly Lock gate = new();
     private readonly FileStream output = Open(folder, "out");
     private readonly FileStream errors = Open(folder, "err");
     private bool full;
 
     public static string PathOf(string folder, string stream) => Path.Combine(folder, "build." + stream);
 
-    public Task WriteAsync(string line) => AppendAsync(line, isError: false);
-
-    public Task ErrorAsync(string line) => AppendAsync(line, isError: true);
-
-    private async Task AppendAsync(string text, bool isError)
+    /// <summary>A line of ours: always kept.</summary>
+    public void Say(string line)
     {
-        var bytes = Encoding.UTF8.GetBytes(Clean(text) + "\n");
-        await gate.WaitAsync();
-        try
+        lock (gate)
+            Append(output, line);
+    }
+
+    /// <summary>A line that tells of a fault: always kept, in both files.</summary>
+    public void Error(string line)
+    {
+        lock (gate)
         {
-            if (full && !isError)
-                return;
-            if (output.Length + bytes.Length > MaxBytes && !full)
-            {
-                full = true;
-                await output.WriteAsync("… the log is longer than 16 MiB; the rest is left out\n"u8.ToArray());
-            }
-            if (!full || isError)
-                await output.WriteAsync(bytes);
-            await output.FlushAsync();
-            if (!isError)
-                return;
-            await errors.WriteAsync(bytes);
-            await errors.FlushAsync();
+            Append(output, line);
+            Append(errors, line);
         }
-        finally
+    }
+
+    /// <summary>A line that the build printed: left out once the log is too long. Returns when it is written, so that a build can't run ahead.</summary>
+    public void Output(string line)
+    {
+        lock (gate)
         {
-            gate.Release();
+            if (full)
+                return;
+            full = output.Length + line.Length > MaxBytes;
+            Append(output, full ? "… the log is longer than 16 MiB; what else the build prints is left out" : line);
         }
+    }
+
+    private static void Append(FileStream file, string text)
+    {
+        file.Write(Encoding.UTF8.GetBytes(Clean(text) + "\n"));
+        file.Flush();
     }
 
     /// <summary>Terminal control, which a build may print, stays out of the log, but for tabs and colours.</summary>
@@ -80,10 +84,9 @@ internal sealed class BuildLog(string folder) : IAsyncDisposable
         }
     }
 
-    public async ValueTask DisposeAsync()
+    public void Dispose()
     {
-        await output.DisposeAsync();
-        await errors.DisposeAsync();
-        gate.Dispose();
+        output.Dispose();
+        errors.Dispose();
     }
 }

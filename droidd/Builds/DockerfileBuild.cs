@@ -1,6 +1,7 @@
 using System.Formats.Tar;
 using System.IO.Enumeration;
 using System.IO.Pipelines;
+using System.Text;
 using Docker.DotNet;
 using Docker.DotNet.Models;
 
@@ -30,7 +31,7 @@ internal sealed class DockerfileBuild(DockerClient docker, DroiddSettings settin
             };
             await docker.Images.BuildImageFromDockerfileAsync(parameters, pipe.Reader.AsStream(), null, null, lines, timeout.Token);
             await packing;
-            await lines.FinishAsync();
+            lines.Finish();
             if (lines.Error is { } error)
                 throw new BuildException(error);
             return (await docker.Images.InspectImageAsync(tag, timeout.Token)).ID;
@@ -41,8 +42,8 @@ internal sealed class DockerfileBuild(DockerClient docker, DroiddSettings settin
         }
         catch (DockerApiException e)
         {
-            await lines.FinishAsync();
-            throw new BuildException(e.Message.ReplaceLineEndings(" "));
+            lines.Finish();
+            throw new BuildException(DockerFault.Words(e));
         }
         finally
         {
@@ -84,46 +85,40 @@ internal sealed class DockerfileBuild(DockerClient docker, DroiddSettings settin
         };
     }
 
-    /// <summary>Cuts Docker's stream of messages into log lines. Docker's client calls it in order, from one thread at a time.</summary>
+    /// <summary>Cuts Docker's stream of messages into log lines; a line without an end is cut too. Docker's client waits for each call.</summary>
     private sealed class LineProgress(BuildLog log) : IProgress<JSONMessage>
     {
-        private string partial = "";
-        private Task written = Task.CompletedTask;
+        private const int LongestLine = 16 << 10;
+        private readonly StringBuilder line = new();
 
         public string? Error { get; private set; }
 
         public void Report(JSONMessage message)
         {
             if (message.Error is { } error)
-            {
                 Error = (error.Message ?? "the build failed").ReplaceLineEndings(" ").Trim();
-                return;
-            }
-            var text = partial + (message.Stream ?? (message.Status is null || message.Progress is not null ? null : message.Status + "\n"));
-            var lines = text.Split('\n');
-            partial = lines[^1];
-            foreach (var line in lines[..^1])
-                Queue(line);
+            else if (message.Stream is { } text)
+                Take(text);
+            else if (message is { Status: { } status, Progress: null })
+                Take(status + "\n");
         }
 
-        public async Task FinishAsync()
+        public void Finish()
         {
-            if (partial.Length > 0)
-                Queue(partial);
-            partial = "";
-            await written;
+            if (!string.IsNullOrWhiteSpace(line.ToString()))
+                log.Output(line.ToString());
+            line.Clear();
         }
 
-        private void Queue(string line)
+        private void Take(string text)
         {
-            if (string.IsNullOrWhiteSpace(line))
-                return;
-            var before = written;
-            written = Task.Run(async () =>
+            foreach (var c in text)
             {
-                await before;
-                await log.WriteAsync(line);
-            });
+                if (c != '\n')
+                    line.Append(c);
+                if (c == '\n' || line.Length >= LongestLine)
+                    Finish();
+            }
         }
     }
 }

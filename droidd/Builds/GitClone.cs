@@ -6,37 +6,46 @@ namespace Appoxy.Droidd.Builds;
 /// <summary>Fetches one commit of a git repository: shallow, without prompts, hooks or the operator's own git settings.</summary>
 internal sealed class GitClone(DroiddSettings settings)
 {
+    private const int MaxDepth = 5;
+
     /// <summary>Checks <paramref name="source"/> out into <paramref name="folder"/>, which is made anew; the commit's hash.</summary>
-    /// <exception cref="BuildException">There is no such repository or ref, or it takes too long.</exception>
-    public async Task<string> FetchAsync(GitSource source, string folder, BuildLog log, CancellationToken cancel)
+    /// <param name="source">The repository and what of it is wanted.</param>
+    /// <param name="allowPrivate">Whether files of this machine and hosts at private addresses may be fetched, for submodules too.</param>
+    /// <param name="folder">Where to.</param>
+    /// <param name="log">Gets what git says.</param>
+    /// <param name="cancel">Ends it.</param>
+    /// <exception cref="BuildException">There is no such repository or ref, it may not be fetched, or it takes too long.</exception>
+    public async Task<string> FetchAsync(GitSource source, bool allowPrivate, string folder, BuildLog log, CancellationToken cancel)
     {
         if (Directory.Exists(folder))
             Directory.Delete(folder, recursive: true);
         Directory.CreateDirectory(folder);
         using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         timeout.CancelAfter(settings.FetchTime);
+        var git = new Session(settings, folder, source.Url, allowPrivate, log, timeout.Token);
         try
         {
+            if (!allowPrivate)
+                await GitSourceCheck.RequirePublicAsync(source.Url, timeout.Token);
             var wanted = source.Ref ?? "HEAD";
-            await GitAsync(folder, log, timeout.Token, "init", "--quiet");
-            var fetched = await TryGitAsync(folder, log, timeout.Token, "fetch", "--depth=1", "--no-tags", "--", source.Url, wanted);
-            // A server may refuse a bare hash, or know no shallow clones: then all branches are fetched.
+            await git.RunAsync("init", "--quiet");
+            var fetched = await git.TryAsync("fetch", "--depth=1", "--no-tags", "--", git.Url, wanted);
+            // A server may refuse a bare hash, or know no shallow clones: then all branches and tags are fetched.
             if (!fetched && IsHash(wanted))
             {
-                await GitAsync(folder, log, timeout.Token, "fetch", "--no-tags", "--", source.Url, "+refs/heads/*:refs/remotes/origin/*");
-                await GitAsync(folder, log, timeout.Token, "checkout", "--quiet", "--detach", wanted, "--");
+                await git.RunAsync("fetch", "--tags", "--", git.Url, "+refs/heads/*:refs/remotes/origin/*");
+                await git.RunAsync("checkout", "--quiet", "--detach", wanted, "--");
             }
             else if (fetched)
             {
-                await GitAsync(folder, log, timeout.Token, "checkout", "--quiet", "--detach", "FETCH_HEAD", "--");
+                await git.RunAsync("checkout", "--quiet", "--detach", "FETCH_HEAD", "--");
             }
             else
             {
                 throw new BuildException($"git can't fetch '{wanted}' from that repository");
             }
-            if (File.Exists(Path.Combine(folder, ".gitmodules")))
-                await GitAsync(folder, log, timeout.Token, "submodule", "--quiet", "update", "--init", "--recursive", "--depth=1");
-            return (await ReadAsync(folder, timeout.Token, "rev-parse", "HEAD")).Trim();
+            await SubmodulesAsync(git, folder, allowPrivate, depth: 0, timeout.Token);
+            return (await git.ReadAsync("rev-parse", "HEAD")).Trim();
         }
         catch (OperationCanceledException) when (!cancel.IsCancellationRequested)
         {
@@ -44,54 +53,118 @@ internal sealed class GitClone(DroiddSettings settings)
         }
     }
 
+    /// <summary>Fetches submodules level by level, since the address of each has to be allowed before git goes there.</summary>
+    private static async Task SubmodulesAsync(Session git, string folder, bool allowPrivate, int depth, CancellationToken cancel)
+    {
+        if (!File.Exists(Path.Combine(folder, ".gitmodules")))
+            return;
+        if (depth == MaxDepth)
+            throw new BuildException($"the submodules are nested more than {MaxDepth} deep");
+        await git.RunAsync("-C", folder, "submodule", "--quiet", "init");
+        var entries = (await git.ReadAsync("-C", folder, "config", "--get-regexp", @"^submodule\..*\.url$")).Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        foreach (var url in entries.Select(e => e[(e.IndexOf(' ', StringComparison.Ordinal) + 1)..]))
+        {
+            if (SourceRules.Fault(new GitSource(url, null)) is not null)
+                throw new BuildException("a submodule's address can't be fetched here");
+            if (!allowPrivate)
+                await GitSourceCheck.RequirePublicAsync(url, cancel);
+        }
+        await git.RunAsync("-C", folder, "submodule", "--quiet", "update", "--depth=1");
+        var paths = (await git.ReadAsync("-C", folder, "config", "--file", ".gitmodules", "--get-regexp", @"^submodule\..*\.path$")).Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        foreach (var path in paths.Select(e => Path.GetFullPath(Path.Combine(folder, e[(e.IndexOf(' ', StringComparison.Ordinal) + 1)..]))))
+        {
+            if (path.StartsWith(folder + "/", StringComparison.Ordinal))
+                await SubmodulesAsync(git, path, allowPrivate, depth + 1, cancel);
+        }
+    }
+
     private static bool IsHash(string text) => text.Length is >= 7 and <= 64 && text.All(char.IsAsciiHexDigit);
 
-    private async Task GitAsync(string folder, BuildLog log, CancellationToken cancel, params string[] arguments)
+    /// <summary>git in one folder, with one repository's credentials.</summary>
+    private sealed class Session(DroiddSettings settings, string folder, string url, bool allowPrivate, BuildLog log, CancellationToken cancel)
     {
-        if (!await TryGitAsync(folder, log, cancel, arguments))
-            throw new BuildException($"git {arguments[0]} failed; the log says why");
-    }
+        private readonly (string? User, string? Password) credentials = Credentials(url);
 
-    private async Task<bool> TryGitAsync(string folder, BuildLog log, CancellationToken cancel, params string[] arguments)
-    {
-        var exitCode = 0;
-        await foreach (var happened in Git(folder, arguments).ListenAsync(cancel))
+        /// <summary>The address without its credentials: those go to git by its environment, since all users can read argv.</summary>
+        public string Url { get; } = Credentials(url) is (null, null) ? url : new UriBuilder(url) { UserName = "", Password = "" }.Uri.AbsoluteUri;
+
+        public async Task RunAsync(params string[] arguments)
         {
-            if (happened is StandardErrorCommandEvent { Text: var error })
-                await log.WriteAsync(error);
-            else if (happened is ExitedCommandEvent exited)
-                exitCode = exited.ExitCode;
+            if (!await TryAsync(arguments))
+                throw new BuildException($"git {arguments.First(a => a != "-C" && !a.StartsWith('/'))} failed; the log says why");
         }
-        return exitCode == 0;
-    }
 
-    private async Task<string> ReadAsync(string folder, CancellationToken cancel, params string[] arguments)
-    {
-        var text = new System.Text.StringBuilder();
-        await Git(folder, arguments).WithStandardOutputPipe(PipeTarget.ToStringBuilder(text)).ExecuteAsync(cancel);
-        return text.ToString();
-    }
+        public async Task<bool> TryAsync(params string[] arguments)
+        {
+            var exitCode = 0;
+            await foreach (var happened in Git(arguments).ListenAsync(cancel))
+            {
+                if (happened is StandardErrorCommandEvent { Text: var error })
+                    log.Output(error);
+                else if (happened is ExitedCommandEvent exited)
+                    exitCode = exited.ExitCode;
+            }
+            return exitCode == 0;
+        }
 
-    private Command Git(string folder, string[] arguments) => Cli.Wrap("git")
-        .WithArguments(["-c", "core.hooksPath=/dev/null", "-c", "credential.helper=", "-c", "protocol.ext.allow=never", .. arguments])
-        .WithWorkingDirectory(folder)
-        .WithValidation(CommandResultValidation.None)
-        .WithEnvironmentVariables(env => env
-            .Set("GIT_TERMINAL_PROMPT", "0")
-            .Set("GIT_ASKPASS", "/bin/false")
-            .Set("SSH_ASKPASS", "/bin/false")
-            .Set("GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=15 -o StrictHostKeyChecking=accept-new")
-            .Set("GIT_ALLOW_PROTOCOL", "https:http:ssh:git:file")
-            .Set("GIT_CONFIG_NOSYSTEM", "1")
-            .Set("GIT_CONFIG_GLOBAL", GlobalConfig())
-            .Set("GIT_LFS_SKIP_SMUDGE", "1"));
+        public async Task<string> ReadAsync(params string[] arguments)
+        {
+            var text = new System.Text.StringBuilder();
+            await Git(arguments).WithStandardOutputPipe(PipeTarget.ToStringBuilder(text)).ExecuteAsync(cancel);
+            return text.ToString();
+        }
 
-    /// <summary>git refuses repositories of other users unless a config file (no option) says otherwise.</summary>
-    private string GlobalConfig()
-    {
-        var path = Path.Combine(settings.DataDir, ".gitconfig");
-        if (!File.Exists(path))
-            File.WriteAllText(path, "[safe]\n\tdirectory = *\n[advice]\n\tdetachedHead = false\n[init]\n\tdefaultBranch = main\n");
-        return path;
+        private Command Git(string[] arguments) => Cli.Wrap("git")
+            .WithArguments(["-c", "core.hooksPath=/dev/null", "-c", "credential.helper=", "-c", "protocol.ext.allow=never",
+                // A redirect could lead to where the address itself must not.
+                "-c", $"http.followRedirects={(allowPrivate ? "initial" : "false")}", .. arguments])
+            .WithWorkingDirectory(folder)
+            .WithValidation(CommandResultValidation.None)
+            .WithEnvironmentVariables(env => env
+                .Set("GIT_TERMINAL_PROMPT", "0")
+                .Set("GIT_ASKPASS", AskPass())
+                .Set("APPOXY_GIT_USER", credentials.User ?? "")
+                .Set("APPOXY_GIT_PASSWORD", credentials.Password ?? "")
+                .Set("GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=15 -o StrictHostKeyChecking=accept-new")
+                .Set("GIT_ALLOW_PROTOCOL", allowPrivate ? "https:http:ssh:git:file" : "https:http:ssh:git")
+                .Set("GIT_CONFIG_NOSYSTEM", "1")
+                .Set("GIT_CONFIG_GLOBAL", GlobalConfig())
+                .Set("GIT_LFS_SKIP_SMUDGE", "1"));
+
+        private static (string? User, string? Password) Credentials(string url)
+        {
+            if (!url.StartsWith("http", StringComparison.OrdinalIgnoreCase) || new Uri(url).UserInfo is not { Length: > 0 } info)
+                return (null, null);
+            var colon = info.IndexOf(':', StringComparison.Ordinal);
+            return colon < 0 ? (Uri.UnescapeDataString(info), "") : (Uri.UnescapeDataString(info[..colon]), Uri.UnescapeDataString(info[(colon + 1)..]));
+        }
+
+        /// <summary>What git calls when a server wants a name or a password.</summary>
+        private string AskPass()
+        {
+            var path = Path.Combine(settings.DataDir, ".askpass");
+            if (!File.Exists(path))
+            {
+                File.WriteAllText(path, """
+                    #!/bin/sh
+                    case "$1" in
+                      Username*) printf '%s\n' "$APPOXY_GIT_USER" ;;
+                      *) printf '%s\n' "$APPOXY_GIT_PASSWORD" ;;
+                    esac
+
+                    """);
+                File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+            }
+            return path;
+        }
+
+        /// <summary>git refuses repositories of other users unless a config file (no option) says otherwise.</summary>
+        private string GlobalConfig()
+        {
+            var path = Path.Combine(settings.DataDir, ".gitconfig");
+            if (!File.Exists(path))
+                File.WriteAllText(path, "[safe]\n\tdirectory = *\n[advice]\n\tdetachedHead = false\n[init]\n\tdefaultBranch = main\n");
+            return path;
+        }
     }
 }

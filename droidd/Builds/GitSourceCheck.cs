@@ -8,9 +8,9 @@ internal static class GitSourceCheck
 {
     /// <summary>Refuses what only admins may fetch: files of this machine, and hosts at private or loopback addresses.</summary>
     /// <exception cref="BuildException">It is such a source.</exception>
-    public static async Task RequirePublicAsync(GitSource source, CancellationToken cancel)
+    public static async Task RequirePublicAsync(string url, CancellationToken cancel)
     {
-        var host = SourceRules.Host(source.Url) ?? throw new BuildException("only an admin may deploy from file:// addresses");
+        var host = SourceRules.Host(url) ?? throw new BuildException("only an admin may deploy from file:// addresses");
         IPAddress[] addresses;
         try
         {

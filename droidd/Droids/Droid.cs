@@ -31,6 +31,7 @@ internal sealed partial class Droid(
 
     private readonly SemaphoreSlim gate = new(1, 1);
     private readonly Lock wakeLock = new();
+    private readonly CancellationTokenSource lifetime = new();
     private Task<WakeOutcome>? waking;
     private DateTimeOffset lastHook;
     private DateTimeOffset retryAt;
@@ -102,7 +103,8 @@ internal sealed partial class Droid(
 
     private async Task<WakeOutcome> WakeOnceAsync(bool failed)
     {
-        using var bound = new CancellationTokenSource(TimeSpan.FromMinutes(15));
+        using var bound = CancellationTokenSource.CreateLinkedTokenSource(lifetime.Token);
+        bound.CancelAfter(TimeSpan.FromMinutes(15));
         try
         {
             using var held = await HoldAsync(bound.Token);
@@ -169,6 +171,20 @@ internal sealed partial class Droid(
     public async Task<bool> SleepAsync(string to, TimeSpan? limit, CancellationToken cancel)
     {
         using var held = await HoldAsync(cancel);
+        return await FallAsleepAsync(to, limit ?? BusyLimit, cancel);
+    }
+
+    /// <summary>The same for a droid that is idle: one that something else is done with is left alone.</summary>
+    public async Task SleepIfFreeAsync(string to, CancellationToken cancel)
+    {
+        if (!await gate.WaitAsync(0, cancel))
+            return;
+        using var held = new Held(gate);
+        await FallAsleepAsync(to, BusyLimit, cancel);
+    }
+
+    private async Task<bool> FallAsleepAsync(string to, TimeSpan limit, CancellationToken cancel)
+    {
         if (Live is not { } live || (to != DroidStates.Stopped && State is not (DroidStates.Running or DroidStates.Paused)) || State == to)
             return State == to;
         var before = State!;
@@ -176,7 +192,7 @@ internal sealed partial class Droid(
         while (time.GetUtcNow() - lastHook is var since && since < HookGrace)
             await Task.Delay(HookGrace - since, time, cancel);
         await dict.PutAsync(uid, to, live.Address, cancel);
-        if (!await DrainAsync(live.Address, limit ?? BusyLimit, cancel) && to != DroidStates.Stopped)
+        if (!await DrainAsync(live.Address, limit, cancel) && to != DroidStates.Stopped)
         {
             await dict.PutAsync(uid, before, live.Address, cancel);
             return false;
@@ -216,6 +232,7 @@ internal sealed partial class Droid(
             await containers.RenameAsync(old.Id, uid + ".old", cancel);
             Live = old = old with { Name = uid + ".old" };
         }
+        await containers.KeepUpAsync(next.Id, cancel);
         await containers.RenameAsync(next.Id, uid, cancel);
         Live = next with { Name = uid };
         (Starts, failures, ActiveSince) = (1, 0, time.GetUtcNow());
@@ -231,8 +248,9 @@ internal sealed partial class Droid(
             await StartAsync(cancel);
     }
 
-    public async Task RestartAsync(CancellationToken cancel)
+    public async Task RestartAsync()
     {
+        var cancel = lifetime.Token;
         using var held = await HoldAsync(cancel);
         if (Live is not { } live)
             return;
@@ -280,6 +298,9 @@ internal sealed partial class Droid(
         }
     }
 
+    /// <summary>Gives up a start that is under way: the droid is about to be deleted.</summary>
+    public Task EndAsync() => lifetime.CancelAsync();
+
     /// <summary>Forgets the container, which is gone from Docker or about to be removed.</summary>
     public async Task ForgetAsync(CancellationToken cancel)
     {
@@ -305,7 +326,11 @@ internal sealed partial class Droid(
         return new Held(gate);
     }
 
-    public void Dispose() => gate.Dispose();
+    public void Dispose()
+    {
+        gate.Dispose();
+        lifetime.Dispose();
+    }
 
     private sealed class Held(SemaphoreSlim gate) : IDisposable
     {

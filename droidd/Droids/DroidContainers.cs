@@ -77,8 +77,9 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
         try
         {
             var address = await FreeAddressAsync(cancel);
-            var created = await docker.Containers.CreateContainerAsync(Parameters(spec, name, imageId, address), cancel);
-            await docker.Containers.StartContainerAsync(created.ID, new(), cancel);
+            // Not cancelled half-way: Docker would go on, and the container would stand in the way of the next try.
+            var created = await docker.Containers.CreateContainerAsync(Parameters(spec, name, imageId, address), CancellationToken.None);
+            await docker.Containers.StartContainerAsync(created.ID, new(), CancellationToken.None);
             return new DroidContainer(created.ID, name, image.ID, $"{address}:{spec.Port}", "running", spec);
         }
         finally
@@ -109,8 +110,6 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
         HostConfig = new HostConfig
         {
             NetworkMode = settings.Network,
-            // Docker itself revives a crashed droid, so that it comes back even while droidd is away.
-            RestartPolicy = new RestartPolicy { Name = RestartPolicyKind.UnlessStopped },
             Memory = spec.Limits.MemoryBytes,
             MemorySwap = spec.Limits.MemoryBytes,
             NanoCPUs = (long)(spec.Limits.Cpus * 1e9),
@@ -158,6 +157,10 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
         }
         throw new Problem(503, $"droid-net {settings.Subnet} has no free address left");
     }
+
+    /// <summary>Has Docker itself revive the droid when it crashes, so that it comes back even while droidd is away.</summary>
+    public Task KeepUpAsync(string id, CancellationToken cancel) => docker.Containers.UpdateContainerAsync(
+        id, new() { RestartPolicy = new RestartPolicy { Name = RestartPolicyKind.UnlessStopped } }, cancel);
 
     public Task RenameAsync(string id, string name, CancellationToken cancel) =>
         docker.Containers.RenameContainerAsync(id, new() { NewName = name }, cancel);

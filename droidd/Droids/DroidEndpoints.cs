@@ -45,7 +45,7 @@ internal static class DroidEndpoints
         droids.MapPost("/{uid}/restart", async (string uid, DroidServer server) =>
         {
             // Half a restart would be a stop: it goes on though the caller may not wait.
-            await LiveOf(server, uid).RestartAsync(CancellationToken.None);
+            await LiveOf(server, uid).RestartAsync();
             return TypedResults.Ok(StatusOf(server, uid));
         });
         droids.MapPost("/{uid}/snooze", async (string uid, DroidServer server) =>

@@ -13,7 +13,7 @@ internal sealed partial class DroidServer(
     private static readonly TimeSpan WatchInterval = TimeSpan.FromSeconds(2);
 
     private readonly ConcurrentDictionary<string, Entry> droids = new();
-    private readonly SemaphoreSlim changeGate = new(1, 1);
+    private readonly SemaphoreSlim[] changeGates = [.. Enumerable.Range(0, 256).Select(_ => new SemaphoreSlim(1, 1))];
     private readonly TaskCompletionSource recovered = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private CancellationToken stopping;
 
@@ -33,7 +33,8 @@ internal sealed partial class DroidServer(
     /// <exception cref="Problem">409: it is older than what is here.</exception>
     public async Task<DroidStatus> PutAsync(DroidSpec spec, CancellationToken cancel)
     {
-        await changeGate.WaitAsync(cancel);
+        var gate = GateOf(spec.Uid);
+        await gate.WaitAsync(cancel);
         try
         {
             if (Find(spec.Uid)?.Spec is { } has && has.Generation > spec.Generation)
@@ -46,20 +47,22 @@ internal sealed partial class DroidServer(
         }
         finally
         {
-            changeGate.Release();
+            gate.Release();
         }
     }
 
     /// <summary>Removes a droid with all that is its own; one that is not here is no fault.</summary>
     public async Task DeleteAsync(string uid, CancellationToken cancel)
     {
-        await changeGate.WaitAsync(cancel);
+        var gate = GateOf(uid);
+        await gate.WaitAsync(cancel);
         try
         {
             var folder = new DroidFolder(settings.DataDir, uid);
             if (droids.TryGetValue(uid, out var entry))
             {
                 await entry.Stop.CancelAsync();
+                await entry.Droid.EndAsync();
                 await entry.Running.WaitAsync(cancel);
                 await entry.Droid.ForgetAsync(cancel);
             }
@@ -72,9 +75,12 @@ internal sealed partial class DroidServer(
         }
         finally
         {
-            changeGate.Release();
+            gate.Release();
         }
     }
+
+    /// <summary>One change of a droid at a time; a slow one holds up few others.</summary>
+    private SemaphoreSlim GateOf(string uid) => changeGates[(uint)string.GetHashCode(uid, StringComparison.Ordinal) % changeGates.Length];
 
     public bool Cancel(string uid, int deployment) => droids.GetValueOrDefault(uid)?.Reconciler.Cancel(deployment) ?? false;
 

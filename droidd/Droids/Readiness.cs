@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 
@@ -6,7 +7,8 @@ namespace Appoxy.Droidd.Droids;
 /// <summary>Whether a droid can take requests: its port accepts, or its health path answers 2xx or 3xx.</summary>
 internal static class Readiness
 {
-    private static readonly TimeSpan Attempt = TimeSpan.FromSeconds(3);
+    private static readonly TimeSpan Attempt = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan Look = TimeSpan.FromMilliseconds(250);
 
     /// <summary>Asks until the droid is ready; null then, else why it is not.</summary>
     /// <param name="address"><c>ip:port</c>.</param>
@@ -20,8 +22,7 @@ internal static class Readiness
         timeout.CancelAfter(TimeSpan.FromSeconds(policy.StartTimeout));
         var fault = $"did not open port {endpoint.Port}";
         var pause = TimeSpan.FromMilliseconds(5);
-        var lookAt = TimeSpan.FromMilliseconds(250);
-        var waited = TimeSpan.Zero;
+        var looked = Stopwatch.StartNew();
         try
         {
             while (true)
@@ -31,14 +32,13 @@ internal static class Readiness
                     : await AnswersAsync(endpoint, policy.Health, timeout.Token);
                 if (ready)
                     return null;
-                if (waited >= lookAt)
+                if (looked.Elapsed >= Look)
                 {
                     if (await died() is { } reason)
                         return reason;
-                    waited = TimeSpan.Zero;
+                    looked.Restart();
                 }
                 await Task.Delay(pause, timeout.Token);
-                waited += pause;
                 pause = pause < TimeSpan.FromMilliseconds(200) ? pause * 1.5 : pause;
             }
         }

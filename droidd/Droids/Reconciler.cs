@@ -117,7 +117,7 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
     private async Task DeployAsync(DroidSpec spec, CancellationToken stop)
     {
         using var cancelled = CancellationTokenSource.CreateLinkedTokenSource(stop);
-        await using var log = new BuildLog(droid.Folder.Deployment(spec.Deployment));
+        using var log = new BuildLog(droid.Folder.Deployment(spec.Deployment));
         lock (deployLock)
         {
             deploying = cancelled;
@@ -139,25 +139,25 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
             // Settings may have changed during the build; only the deployment's number is still that of its beginning.
             var newest = droid.Spec is { } now && now.Deployment == spec.Deployment ? now : spec;
             var old = await ReleaseAsync(newest, image, log, cancelled.Token);
-            await log.WriteAsync("-----> Live");
+            log.Say("-----> Live");
             droid.Tell($"deployment {spec.Deployment} is live");
             Become(DeploymentStates.Live);
             retiring = RetireAsync(old, spec.Deployment, stop);
         }
         catch (BuildException e)
         {
-            await FailAsync(e.Message, log);
+            Fail(e.Message, log);
         }
         catch (OperationCanceledException) when (!stop.IsCancellationRequested && cancelled.IsCancellationRequested)
         {
-            await log.ErrorAsync(" !     Cancelled");
+            log.Error(" !     Cancelled");
             Become(DeploymentStates.Cancelled, "cancelled");
             await tools.Containers.RemoveAsync(spec.Uid + ".next", stop);
         }
         catch (Exception e) when (e is DockerApiException or HttpRequestException or TimeoutException or IOException or UnauthorizedAccessException)
         {
             LogFault(tools.Log, spec.Uid, e);
-            await FailAsync($"this server failed at it: {e.Message.ReplaceLineEndings(" ")}", log);
+            Fail($"this server failed at it: {DockerFault.Words(e)}", log);
         }
         finally
         {
@@ -169,9 +169,9 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
         }
     }
 
-    private async Task FailAsync(string reason, BuildLog log)
+    private void Fail(string reason, BuildLog log)
     {
-        await log.ErrorAsync($" !     {reason}");
+        log.Error($" !     {reason}");
         droid.Tell($"deployment {Deployment!.Number} failed: {reason}");
         Become(DeploymentStates.Failed, reason);
     }
@@ -186,12 +186,10 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
         var git = spec.Source.Git!;
         var folder = droid.Folder.Source(spec.Deployment);
         Become(DeploymentStates.Fetching);
-        await log.WriteAsync($"-----> Fetching {Shown(git.Url)} {git.Ref}");
-        if (!spec.AllowPrivateSources)
-            await GitSourceCheck.RequirePublicAsync(git, cancel);
-        var commit = await tools.Git.FetchAsync(git, folder, log, cancel);
+        log.Say($"-----> Fetching {Shown(git.Url)} {git.Ref}");
+        var commit = await tools.Git.FetchAsync(git, spec.AllowPrivateSources, folder, log, cancel);
         Become(DeploymentStates.Building, commit: commit);
-        await log.WriteAsync($"-----> Building commit {commit[..12]}");
+        log.Say($"-----> Building commit {commit[..12]}");
         if (spec.Builder.StartsWith("pack:", StringComparison.Ordinal))
             throw new BuildException("this server can't build with buildpacks yet: add a Dockerfile and use --builder dockerfile");
         if (!File.Exists(Path.Combine(folder, "Dockerfile")))
@@ -206,28 +204,27 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
     /// <summary>Starts a container beside the one that serves, waits until it is ready and switches; the old one, if any, is returned.</summary>
     private async Task<DroidContainer?> ReleaseAsync(DroidSpec spec, string image, BuildLog? log, CancellationToken cancel)
     {
-        Task Say(string line) => log?.WriteAsync(line) ?? Task.CompletedTask;
+        void Say(string line) => log?.Say(line);
         if (log is not null)
             Become(DeploymentStates.Starting);
-        await Say("-----> Starting");
+        Say("-----> Starting");
         var next = await tools.Containers.StartNextAsync(spec, image, cancel);
         try
         {
             if (log is not null)
                 Become(DeploymentStates.Checking);
             var port = next.Spec.Port;
-            await Say(spec.Policy.Health is { } path ? $"-----> Waiting until {path} on port {port} answers" : $"-----> Waiting until port {port} is open");
+            Say(spec.Policy.Health is { } path ? $"-----> Waiting until {path} on port {port} answers" : $"-----> Waiting until port {port} is open");
             var fault = await Readiness.WaitAsync(next.Address, spec.Policy, async () =>
             {
                 var seen = await tools.Containers.InspectAsync(next.Id, cancel);
-                return seen is { Restarts: 0, Running: true, Restarting: false } ? null
-                    : seen.OutOfMemory ? "ran out of memory" : $"exited with code {seen.ExitCode}";
+                return seen.Running ? null : seen.OutOfMemory ? "ran out of memory" : $"exited with code {seen.ExitCode}";
             }, cancel);
             if (fault is null)
                 return await droid.SwitchAsync(next, cancel);
-            await Say("       What the app printed last:");
+            Say("       What the app printed last:");
             foreach (var line in await tools.Containers.TailAsync(next.Id, 50, cancel))
-                await Say($"       {line}");
+                Say($"       {line}");
             throw new BuildException($"the app {fault}");
         }
         catch
@@ -253,8 +250,9 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
         {
             Kick();
         }
-        catch (Exception e) when (e is BuildException or DockerApiException)
+        catch (BuildException e)
         {
+            // The app's own fault, so a second try with the same settings is of no use; Docker's faults are tried again.
             refusedGeneration = spec.Generation;
             droid.Tell($"the new settings are not taken, the old ones keep serving: {e.Message}");
         }

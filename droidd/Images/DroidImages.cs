@@ -19,7 +19,7 @@ internal sealed partial class DroidImages(DockerClient docker, ILogger<DroidImag
         {
             if (await FindAsync(image, cancel) is null)
             {
-                await build.WriteAsync($"-----> Pulling {image}");
+                build.Say($"-----> Pulling {image}");
                 var named = image.IndexOf(':', image.LastIndexOf('/') + 1) > 0 || image.Contains('@');
                 await docker.Images.CreateImageAsync(new() { FromImage = named ? image : image + ":latest" }, null, new Progress<JSONMessage>(), cancel);
             }
@@ -31,7 +31,7 @@ internal sealed partial class DroidImages(DockerClient docker, ILogger<DroidImag
         }
         catch (DockerApiException e)
         {
-            throw new BuildException($"Docker can't get {image}: {e.Message.ReplaceLineEndings(" ")}");
+            throw new BuildException($"Docker can't get {image}: {DockerFault.Words(e)}");
         }
     }
 

@@ -16,9 +16,17 @@ internal sealed record LocalModel(string Version, string Name, string Domain, st
 internal sealed partial class LocalConfig(DroiddSettings settings, ILogger<LocalConfig> log, TimeProvider time) : BackgroundService
 {
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1);
-    private readonly NginxConfig config = new("local", settings.Nginx, log, time);
+    private readonly NginxConfig config =
+        new("local", settings.Nginx, nginx => "unix:" + Socket(settings, nginx), (version, nginx) => Model(settings, version, nginx), log, time);
 
     public TemplateStatus Status => config.Status;
+
+    /// <inheritdoc cref="NginxConfig.TryAsync"/>
+    public Task<TemplatePreview> TryAsync(string template, string? text, CancellationToken cancel) =>
+        config.TryAsync(template, text, cancel);
+
+    /// <summary>Applies what lies in the folder now, rather than within a second.</summary>
+    public Task<TemplateStatus> ApplyAsync(CancellationToken cancel) => config.ApplyAsync(cancel);
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
@@ -27,7 +35,7 @@ internal sealed partial class LocalConfig(DroiddSettings settings, ILogger<Local
         {
             try
             {
-                await config.ApplyAsync(Model, stoppingToken);
+                await config.ApplyAsync(stoppingToken);
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
@@ -37,8 +45,11 @@ internal sealed partial class LocalConfig(DroiddSettings settings, ILogger<Local
         while (await timer.WaitForNextTickAsync(stoppingToken));
     }
 
-    private object Model(string version) => new LocalModel(version, settings.Name, settings.Domain, settings.NginxSocket, settings.HookSocket,
-        File.Exists("/proc/net/if_inet6"), settings.Nginx);
+    private static LocalModel Model(DroiddSettings settings, string version, NginxSettings nginx) => new(version, settings.Name,
+        settings.Domain, Socket(settings, nginx), settings.HookSocket, File.Exists("/proc/net/if_inet6"), nginx);
+
+    private static string Socket(DroiddSettings settings, NginxSettings nginx) =>
+        nginx.TestPort is null ? settings.NginxSocket : Path.Combine(nginx.RunDir, "nginx");
 
     [LoggerMessage(Level = LogLevel.Error, Message = "The local nginx's configuration can't be written: {Fault}")]
     private static partial void LogFault(ILogger log, string fault);

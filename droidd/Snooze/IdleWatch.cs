@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using Appoxy.Droidd.Droids;
 using Appoxy.Droidd.LocalNginx;
 using Docker.DotNet;
@@ -12,6 +13,10 @@ internal sealed partial class IdleWatch(DroidServer server, DroidDict dict, ILog
 {
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1);
     private const int AtOnce = 8;
+
+    // An app that ignores SIGTERM takes its time; the others do not wait for it.
+    private readonly ConcurrentDictionary<string, bool> underWay = new();
+    private readonly SemaphoreSlim slots = new(AtOnce, AtOnce);
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
@@ -28,9 +33,11 @@ internal sealed partial class IdleWatch(DroidServer server, DroidDict dict, ILog
             if (before is null)
                 await dict.PutAllAsync(stoppingToken);
             server.LastActivity = activity;
-            await Parallel.ForEachAsync(server.Droids.Select(d => (Droid: d, To: Due(d, activity, time.GetUtcNow()))).Where(d => d.To is not null),
-                new ParallelOptions { MaxDegreeOfParallelism = AtOnce, CancellationToken = stoppingToken },
-                async (due, cancel) => await SleepAsync(due.Droid, due.To!, cancel));
+            foreach (var droid in server.Droids)
+            {
+                if (Due(droid, activity, time.GetUtcNow()) is { } to && underWay.TryAdd(droid.Uid, true))
+                    _ = SleepAsync(droid, to, stoppingToken);
+            }
         }
     }
 
@@ -53,11 +60,24 @@ internal sealed partial class IdleWatch(DroidServer server, DroidDict dict, ILog
     {
         try
         {
-            await droid.SleepAsync(to, null, cancel);
+            await slots.WaitAsync(cancel);
+            try
+            {
+                await droid.SleepIfFreeAsync(to, cancel);
+            }
+            finally
+            {
+                slots.Release();
+            }
         }
-        catch (Exception e) when (e is DockerApiException or HttpRequestException or TimeoutException or IOException)
+        catch (Exception e) when (e is DockerApiException or HttpRequestException or TimeoutException or IOException or OperationCanceledException)
         {
-            LogFault(log, droid.Uid, to, e.Message);
+            if (!cancel.IsCancellationRequested)
+                LogFault(log, droid.Uid, to, e.Message);
+        }
+        finally
+        {
+            underWay.TryRemove(droid.Uid, out _);
         }
     }
 

@@ -13,6 +13,9 @@ internal sealed class DroidServer(string name, string address) : IDisposable
     private static readonly TimeSpan Quick = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan Put = TimeSpan.FromSeconds(15);
 
+    // A test by nginx -t, a reload, a probe, and the same back: each with a time-out of its own.
+    private static readonly TimeSpan TemplateLimit = TimeSpan.FromSeconds(75);
+
     // An app may take up to ten minutes to start, and a stop waits for requests in flight.
     private static readonly TimeSpan Patient = TimeSpan.FromMinutes(11);
 
@@ -53,6 +56,15 @@ internal sealed class DroidServer(string name, string address) : IDisposable
 
     public Task<DroidStatus> CancelAsync(string uid, int deployment, CancellationToken cancel) =>
         AskAsync(HttpMethod.Post, $"droids/{uid}/deployments/{deployment}/cancel", null, AppoxyJson.Default.DroidStatus, Put, cancel);
+
+    /// <summary>What a template would become at the local nginx; nothing changes.</summary>
+    public Task<TemplatePreview> TryTemplateAsync(TemplateTest template, CancellationToken cancel) =>
+        AskAsync(HttpMethod.Post, "template/test", JsonContent.Create(template, AppoxyJson.Default.TemplateTest),
+            AppoxyJson.Default.TemplatePreview, TemplateLimit, cancel);
+
+    /// <summary>Has the local nginx brought to what its templates say now.</summary>
+    public Task<TemplateStatus> ApplyTemplatesAsync(CancellationToken cancel) =>
+        AskAsync(HttpMethod.Post, "template/apply", null, AppoxyJson.Default.TemplateStatus, TemplateLimit, cancel);
 
     public async Task DeleteAsync(string uid, CancellationToken cancel)
     {

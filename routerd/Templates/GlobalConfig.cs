@@ -10,11 +10,18 @@ namespace Appoxy.Routerd.Templates;
 internal sealed class GlobalConfig(RouterdSettings settings, DroidServers servers, ILogger<GlobalConfig> log, TimeProvider time)
     : Rounds(TimeSpan.FromSeconds(1), log)
 {
-    private readonly NginxConfig nginx = new("global", settings.Nginx, log, time);
+    private readonly NginxConfig nginx = new("global", settings.Nginx, nginx => $"http://127.0.0.1:{nginx.TestPort ?? settings.HttpPort}/",
+        (version, nginx) => GlobalModel.Of(settings, servers.Known, version, nginx), log, time);
 
     /// <summary>What became of the newest templates.</summary>
     public TemplateStatus Status => nginx.Status;
 
-    protected override Task RoundAsync(CancellationToken cancel) =>
-        nginx.ApplyAsync(version => GlobalModel.Of(settings, servers.Known, version), cancel);
+    /// <inheritdoc cref="NginxConfig.TryAsync"/>
+    public Task<TemplatePreview> TryAsync(string template, string? text, CancellationToken cancel) =>
+        nginx.TryAsync(template, text, cancel);
+
+    /// <summary>Applies what lies in the folder now, rather than within a second.</summary>
+    public Task<TemplateStatus> ApplyAsync(CancellationToken cancel) => nginx.ApplyAsync(cancel);
+
+    protected override Task RoundAsync(CancellationToken cancel) => ApplyAsync(cancel);
 }

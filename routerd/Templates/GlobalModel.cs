@@ -21,10 +21,10 @@ internal sealed record GlobalModel(
     string Version, string Domain, bool Ipv6, int HttpPort, int HttpsPort, string Console, RedisModel Redis,
     IReadOnlyList<ServerModel> Servers, NginxSettings Nginx)
 {
-    public static GlobalModel Of(RouterdSettings settings, IEnumerable<ServerSettings> servers, string version) => new(
+    public static GlobalModel Of(RouterdSettings settings, IEnumerable<ServerSettings> servers, string version, NginxSettings nginx) => new(
         version, settings.Domain, System.Net.Sockets.Socket.OSSupportsIPv6 && File.Exists("/proc/net/if_inet6"),
-        settings.HttpPort, settings.HttpsPort, Authority(settings.Listen), RedisModel.Of(settings.Redis),
-        [.. servers.Select(s => new ServerModel(s.Name, s.Upstream))], settings.Nginx);
+        nginx.TestPort ?? settings.HttpPort, settings.HttpsPort, Authority(settings.Listen), RedisModel.Of(settings.Redis),
+        [.. servers.Select(s => new ServerModel(s.Name, s.Upstream))], nginx);
 
     /// <summary>Where to connect to what listens at <paramref name="listen"/>.</summary>
     private static string Authority(string listen)

@@ -48,8 +48,8 @@ public sealed class GitSourceTests
     [Fact]
     public async Task Only_admins_deploy_from_this_machine()
     {
-        await Assert.ThrowsAsync<BuildException>(() => GitSourceCheck.RequirePublicAsync(new GitSource("file:///srv/a", null), default));
-        await Assert.ThrowsAsync<BuildException>(() => GitSourceCheck.RequirePublicAsync(new GitSource("http://127.0.0.1/a", null), default));
-        await Assert.ThrowsAsync<BuildException>(() => GitSourceCheck.RequirePublicAsync(new GitSource("git@localhost:a", null), default));
+        await Assert.ThrowsAsync<BuildException>(() => GitSourceCheck.RequirePublicAsync("file:///srv/a", default));
+        await Assert.ThrowsAsync<BuildException>(() => GitSourceCheck.RequirePublicAsync("http://127.0.0.1/a", default));
+        await Assert.ThrowsAsync<BuildException>(() => GitSourceCheck.RequirePublicAsync("git@localhost:a", default));
     }
 }
