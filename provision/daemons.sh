@@ -84,7 +84,7 @@ if [ -n "\$old" ]; then
   pkill -KILL -g "\$old" -x $(basename "${conf[nginx-binary]}") || true
 fi
 rm -f ${sockets[*]}
-exec $group${conf[nginx-binary]} -p $root/current/ -c $root/current/nginx.conf -e $LOG/$name.error.log -g 'daemon off;'
+exec $group${conf[nginx-binary]} -p $root/current/ -c $root/current/nginx.conf -e $LOG/$name.error.log -g 'daemon off; pid $RUN/$name.pid;'
 EOF
 }
 

@@ -35,7 +35,7 @@ check() { # name command…
 install_packages
 
 say "checking scripts and Lua"
-check shellcheck shellcheck -x provision.sh provision/*.sh tests/run.sh .ci/run
+check shellcheck shellcheck -x provision.sh provision/*.sh tests/run.sh tests/bench/run.sh .ci/run
 check luacheck luacheck --quiet --config lua/.luacheckrc lua
 
 say "building"

@@ -45,7 +45,7 @@ internal sealed partial class NginxTest(string name, NginxSettings settings, Fun
             Directory.CreateDirectory(writable);
             if (Environment.IsPrivilegedProcess)
                 Posix.Give(writable, Nobody);
-            return await CheckAsync(stage, rendered.Config, cancel) ?? await RehearseAsync(stage, within, rendered.Config, cancel);
+            return await CheckAsync(stage, within, rendered.Config, cancel) ?? await RehearseAsync(stage, within, rendered.Config, cancel);
         }
         finally
         {
@@ -61,9 +61,9 @@ internal sealed partial class NginxTest(string name, NginxSettings settings, Fun
             Directory.Delete(stage, recursive: true);
     }
 
-    private async Task<TemplateError?> CheckAsync(string stage, RenderedTemplate config, CancellationToken cancel)
+    private async Task<TemplateError?> CheckAsync(string stage, NginxSettings within, RenderedTemplate config, CancellationToken cancel)
     {
-        var ran = await Nginx(stage, "-t", "-q").ExecuteBufferedAsync(cancel);
+        var ran = await Nginx(stage, within, "", "-t", "-q").ExecuteBufferedAsync(cancel);
         return ran.ExitCode == 0 ? null : Explain(ran.StandardError, stage, config) ?? Fault($"nginx -t ended with {ran.ExitCode}");
     }
 
@@ -73,7 +73,7 @@ internal sealed partial class NginxTest(string name, NginxSettings settings, Fun
         var errors = new StringBuilder();
         using var visitor = LocalHttp.For(listener(within), TimeSpan.FromSeconds(5));
         using var answered = CancellationTokenSource.CreateLinkedTokenSource(cancel);
-        var running = Nginx(stage, "-g", "daemon off; master_process off;").WithStandardErrorPipe(PipeTarget.ToStringBuilder(errors))
+        var running = Nginx(stage, within, " daemon off; master_process off;").WithStandardErrorPipe(PipeTarget.ToStringBuilder(errors))
             .ExecuteAsync(CancellationToken.None, answered.Token).Task;
         HttpStatusCode? status = null;
         while (status is null && !running.IsCompleted)
@@ -109,9 +109,11 @@ internal sealed partial class NginxTest(string name, NginxSettings settings, Fun
         return response.StatusCode;
     }
 
-    private Command Nginx(string stage, params string[] options)
+    private Command Nginx(string stage, NginxSettings within, string globals, params string[] options)
     {
-        string[] nginx = [settings.Binary, "-p", stage + "/", "-c", Path.Combine(stage, RenderedConfig.ConfigFile), "-e", "stderr", .. options];
+        // As in the run script: the pid file is no template's affair, since without it nginx could not be told to go back.
+        string[] nginx = [settings.Binary, "-p", stage + "/", "-c", Path.Combine(stage, RenderedConfig.ConfigFile), "-e", "stderr",
+            "-g", $"pid {within.PidFile};{globals}", .. options];
         // It binds the ports, which may be in use, but must not be forbidden: hence the one capability.
         string[] unprivileged = Environment.IsPrivilegedProcess
             ? ["/usr/bin/setpriv", $"--reuid={Nobody}", $"--regid={Nobody}", "--clear-groups", "--no-new-privs", "--reset-env",

@@ -85,6 +85,80 @@ public sealed class DeployTests(Install install) : ShopTests(install)
     }
 
     [Fact]
+    public async Task Env_changes_in_quick_succession_end_with_the_last_one()
+    {
+        using var api = Install.Api();
+        for (var round = 1; round <= 3; round++)
+        {
+            var last = "";
+            for (var change = 1; change <= 5; change++)
+            {
+                last = $"{round}.{change}";
+                using var body = new StringContent($$"""{"COUNT":"{{last}}"}""", System.Text.Encoding.UTF8, "application/json");
+                using var response = await api.PatchAsync("v1/apps/shop/env", body);
+                Assert.True(response.IsSuccessStatusCode);
+                await Task.Delay(TimeSpan.FromMilliseconds(60 * change));
+            }
+            await Install.EventuallyAsync(async () => (await Install.GetAsync(Shop.Host, "/env/COUNT")).Body == last, TimeSpan.FromSeconds(30));
+        }
+        await Install.MustAsync("env", "unset", "shop", "COUNT");
+    }
+
+    [Fact]
+    public async Task Password_of_a_git_address_is_neither_in_the_log_nor_on_a_command_line()
+    {
+        const string secret = "hunter2-secret";
+        var port = Install.FreePort();
+        var seen = "";
+        using var listener = new System.Net.Sockets.TcpListener(IPAddress.Loopback, port);
+        listener.Start();
+        var server = Task.Run(async () =>
+        {
+            using var client = await listener.AcceptTcpClientAsync();
+            foreach (var file in Directory.EnumerateDirectories("/proc").Where(d => int.TryParse(Path.GetFileName(d), out _)))
+            {
+                try
+                {
+                    seen += await File.ReadAllTextAsync(Path.Combine(file, "cmdline"));
+                }
+                catch (IOException)
+                {
+                    // It has ended meanwhile.
+                }
+            }
+        });
+        // Through the API, as argv of the CLI would be the user's own doing.
+        using var api = Install.Api();
+        using var body = new StringContent("{\"source\":{\"git\":{\"url\":\"" + $"http://me:{secret}@127.0.0.1:{port}/x.git" + "\"}}}", System.Text.Encoding.UTF8, "application/json");
+        using var response = await api.PostAsync("v1/apps/shop/deployments", body);
+        var answer = await response.Content.ReadAsStringAsync();
+        var number = JsonDocument.Parse(answer).RootElement.GetProperty("number").GetInt32();
+        await server.WaitAsync(TimeSpan.FromSeconds(20));
+        var log = await api.GetStringAsync($"v1/apps/shop/deployments/{number}/log?follow=true");
+        Assert.Contains("git", seen, StringComparison.Ordinal);
+        Assert.DoesNotContain(secret, seen, StringComparison.Ordinal);
+        Assert.DoesNotContain(secret, answer + log, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Flood_of_output_is_cut_and_the_end_of_the_log_is_kept()
+    {
+        var repository = await Install.RepositoryOfAsync("silent", "loud");
+        await repository.ReplaceAsync("Dockerfile", "USER nobody", "RUN yes | head -c 30000000\nRUN head -c 5000000 /dev/zero | tr '\\0' x\nUSER nobody");
+        await Install.MustAsync("apps", "create", "loud");
+        await Install.MustAsync("settings", "loud", "start-timeout=2s");
+        var ran = await Install.AppoxyAsync("deploy", "loud", "--git", repository.Url, "--ref", "main");
+        Assert.Equal(1, ran.ExitCode);
+        Assert.Contains("did not open port", ran.Error, StringComparison.Ordinal);
+        Assert.InRange(ran.Output.Length, 1 << 20, 20 << 20);
+        Assert.Contains("-----> Starting", ran.Output, StringComparison.Ordinal);
+        var status = await File.ReadAllTextAsync($"/proc/{Install.ServicePid("droidd")}/status");
+        var peak = int.Parse(System.Text.RegularExpressions.Regex.Match(status, @"VmHWM:\s+(\d+) kB").Groups[1].Value, System.Globalization.CultureInfo.InvariantCulture);
+        Assert.True(peak < 500_000, $"droidd took {peak} kB");
+        await Install.MustAsync("apps", "destroy", "loud", "--confirm", "loud");
+    }
+
+    [Fact]
     public async Task Unknown_ref_fails_and_says_so()
     {
         var ran = await Install.AppoxyAsync("deploy", "shop", "--git", Shop.Repository.Url, "--ref", "no-such-branch");

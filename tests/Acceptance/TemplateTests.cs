@@ -45,6 +45,25 @@ public sealed class TemplateTests(Install install) : ShopTests(install)
         await IsRefusedAsync(template, text + "{{ no_such_member }}\n", nginx, text.Split('\n').Length, "no_such_member");
     }
 
+    [Theory]
+    [InlineData("global.conf.sbn")]
+    [InlineData("local.conf.sbn")]
+    public async Task Template_that_serves_nothing_or_moves_the_pid_file_is_refused(string template)
+    {
+        await using var load = new Load(Install, Shop.Host);
+        foreach (var text in new[] { "events {}\nhttp {}\n", "pid /tmp/elsewhere.pid;\n" + await ShippedAsync(template) })
+        {
+            await File.WriteAllTextAsync(Path.Combine(Overrides, template), text);
+            await Install.EventuallyAsync(async () => (await Install.MustAsync("templates", "list")).Contains(template + ":", StringComparison.Ordinal),
+                TimeSpan.FromSeconds(60));
+            File.Delete(Path.Combine(Overrides, template));
+            await Install.EventuallyAsync(async () => !(await Install.MustAsync("templates", "list", "--json")).Contains("\"error\"", StringComparison.Ordinal),
+                TimeSpan.FromSeconds(15));
+        }
+        await load.EndAsync(atLeast: 10);
+        Assert.False(File.Exists("/tmp/elsewhere.pid"));
+    }
+
     [Fact]
     public async Task Template_that_does_not_parse_is_refused()
     {

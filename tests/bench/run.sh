@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Benchmarks on real parts, on loopback and unix sockets alone; not part of tests/run.sh, since they take minutes and want a quiet
+# machine. The table goes to stdout, what happens meanwhile to stderr.
+set -euo pipefail
+cd "$(dirname "$0")"
+export HOME="${HOME:-/root}" DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
+
+usage() {
+  cat <<'USAGE'
+tests/bench/run.sh routing [--json] [--rounds N] [--seconds N] [--largest HOSTS] [--only map,haproxy,caddy,ours]
+  The global nginx at 1 k, 100 k and 1 M hosts beside plain nginx, its static map, HAProxy and Caddy.
+USAGE
+}
+
+install_packages() {
+  local wanted=(nginx libnginx-mod-http-lua lua-resty-core lua-nginx-redis lua-cjson redis-server wrk haproxy caddy) missing=() package
+  for package in "${wanted[@]}"; do
+    dpkg-query -W -f '${Status}\n' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing+=("$package")
+  done
+  ((${#missing[@]} == 0)) && return
+  echo "== installing ${missing[*]}" >&2
+  # Installed to be started by the benchmark, not by Debian.
+  local policy=/usr/sbin/policy-rc.d
+  [[ ! -e $policy ]] || { echo "tests/bench/run.sh: $policy is there; install ${missing[*]} yourself" >&2; exit 1; }
+  trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+  printf '#!/bin/sh\nexit 101\n' >"$policy"
+  chmod 755 "$policy"
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null </dev/null
+  if command -v systemctl >/dev/null; then
+    for package in haproxy caddy; do
+      [[ " ${missing[*]} " != *" $package "* ]] || systemctl -q disable "$package" >/dev/null 2>&1 || true
+    done
+  fi
+  rm -f "$policy"
+  trap - EXIT
+}
+
+case "${1:-}" in
+  routing) ;;
+  -h | --help | "") usage; exit 0 ;;
+  *) usage >&2; exit 2 ;;
+esac
+[[ $EUID -eq 0 ]] || { echo "tests/bench/run.sh: must run as root: it starts nginx with workers of another user" >&2; exit 1; }
+install_packages
+benchmark=$1
+shift
+exec dotnet run --file "$benchmark" -- --repository "$(cd ../.. && pwd)" "$@"
