@@ -29,6 +29,8 @@ internal sealed class GitClone(DroiddSettings settings)
                 await GitSourceCheck.RequirePublicAsync(source.Url, timeout.Token);
             var wanted = source.Ref ?? "HEAD";
             await git.RunAsync("init", "--quiet");
+            // What the relative addresses of submodules are relative to.
+            await git.RunAsync("remote", "add", "--", "origin", git.Url);
             var fetched = await git.TryAsync("fetch", "--depth=1", "--no-tags", "--", git.Url, wanted);
             // A server may refuse a bare hash, or know no shallow clones: then all branches and tags are fetched.
             if (!fetched && IsHash(wanted))

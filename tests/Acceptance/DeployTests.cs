@@ -159,6 +159,22 @@ public sealed class DeployTests(Install install) : ShopTests(install)
     }
 
     [Fact]
+    public async Task Submodule_with_a_relative_address_is_fetched()
+    {
+        var module = await Install.RepositoryOfAsync("silent", "module");
+        var repository = await Install.RepositoryOfAsync("silent", "with-module");
+        await repository.GitAsync("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", "../module", "module");
+        await repository.ReplaceAsync("Dockerfile", "USER nobody", "COPY module/Dockerfile /seen\nRUN wc -l /seen\nUSER nobody");
+        Assert.True(Directory.Exists(module.Folder));
+        await Install.MustAsync("apps", "create", "modular");
+        await Install.MustAsync("settings", "modular", "start-timeout=2s");
+        var ran = await Install.AppoxyAsync("deploy", "modular", "--git", repository.Url, "--ref", "main");
+        Assert.Contains("\n3 /seen", ran.Output, StringComparison.Ordinal);
+        Assert.Contains("did not open port", ran.Error, StringComparison.Ordinal);
+        await Install.MustAsync("apps", "destroy", "modular", "--confirm", "modular");
+    }
+
+    [Fact]
     public async Task Unknown_ref_fails_and_says_so()
     {
         var ran = await Install.AppoxyAsync("deploy", "shop", "--git", Shop.Repository.Url, "--ref", "no-such-branch");
