@@ -137,7 +137,7 @@ internal sealed partial class Publisher(
         var values = new List<RedisValue>(2 + (3 * changes.Count)) { Redis.Channel, at };
         foreach (var (version, hostname, target) in changes)
             values.AddRange([version, hostname, target ?? ""]);
-        var applied = (int)await redis.Database.ScriptEvaluateAsync(Apply, [Redis.Routes, Redis.Version], [.. values],
+        var applied = (int)await redis.Database.ScriptEvaluateAsync(Apply, [Redis.Routes, Redis.Version, Redis.Changes], [.. values],
             CommandFlags.NoScriptCache);
         if (applied == 0)
             LogRefused(log, at);
@@ -164,7 +164,7 @@ internal sealed partial class Publisher(
             }
         }
         var swapped = (int)await redis.Database.ScriptEvaluateAsync(
-            Swap, [Redis.Routes, Redis.Version, fresh], [Redis.Channel, at, version], CommandFlags.NoScriptCache);
+            Swap, [Redis.Routes, Redis.Version, Redis.Changes, fresh], [Redis.Channel, at, version], CommandFlags.NoScriptCache);
         if (swapped == 0)
         {
             LogRefused(log, at);

@@ -12,6 +12,9 @@ internal sealed class Redis : IAsyncDisposable
     /// <summary>String: the version that <see cref="Routes"/> is at; missing while the routes are not to be relied on.</summary>
     public const string Version = "appoxy:routes:version";
 
+    /// <summary>List: the newest changes as <c>version hostname</c>, without gaps and up to <see cref="Version"/>.</summary>
+    public const string Changes = "appoxy:routes:changes";
+
     /// <summary>Hash: droid-server → where its local nginx is.</summary>
     public const string Servers = "appoxy:servers";
 

@@ -1,7 +1,7 @@
 -- luacheck: read_globals redis KEYS ARGV
 -- Applies route changes, in order, if Redis is at the version that the writer believes it to be at: a publisher that
 -- lost its lead can't write back the past, nor leave out what came between.
--- KEYS: the routes, their version.
+-- KEYS: the routes, their version, the newest changes.
 -- ARGV: channel, version before, then for each change its version, host and target ('' = none).
 if redis.call('GET', KEYS[2]) ~= ARGV[2] then
     return 0
@@ -14,6 +14,11 @@ for i = 3, #ARGV, 3 do
     end
 end
 redis.call('SET', KEYS[2], ARGV[#ARGV - 2])
+for i = 3, #ARGV, 3 do
+    redis.call('RPUSH', KEYS[3], ARGV[i] .. ' ' .. ARGV[i + 1])
+end
+-- An nginx that was cut off catches up by these; one that missed more looks at every route.
+redis.call('LTRIM', KEYS[3], -10000, -1)
 for i = 3, #ARGV, 3 do
     redis.call('PUBLISH', ARGV[1], ARGV[i] .. ' ' .. ARGV[i + 1])
 end
