@@ -60,6 +60,16 @@ local function parse(text)
 end
 
 
+-- Whether the host names droid and server by itself, whatever the routes say.
+function _M.is_direct(name)
+    if sub(name, -#suffix) ~= suffix then
+        return false
+    end
+    local host = parse(name)
+    return host and host.server ~= nil
+end
+
+
 -- `text` is nginx's $host (lower case, without a port) or looks like it. False for what is no hostname.
 function _M.read(text)
     local host = seen:get(text)

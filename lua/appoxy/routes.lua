@@ -1,58 +1,66 @@
 -- The global nginx's decision: which droid on which server a host belongs to.
 --
--- A route is known in shared memory with the epoch in which Redis said it; entries of an older epoch, and those marked, are
--- stale. Nothing is forgotten for being stale: it is asked for again where Redis can say, and serves as it is where Redis
--- can't. Redis can say only while `appoxy:routes:version` is there, since an emptied Redis knows nothing.
+-- Every route is here in memory (appoxy.route_table): read from the snapshot at a start, and from Redis whenever the subscriber
+-- hears of a change. While all of them are current a visitor waits for nobody, and a host that is not here has no route.
+-- What may have changed unheard is stale: it is asked for where Redis can say, and serves as it is where Redis can't. Redis can
+-- say only while `appoxy:routes:version` is there, since an emptied Redis knows nothing.
 
 local hosts = require "appoxy.hosts"
-local lrucache = require "resty.lrucache"
 local redis = require "appoxy.redis"
+local routes = require "appoxy.route_table"
 local snapshot = require "appoxy.snapshot"
 
 local find, gmatch, match, sub = string.find, string.gmatch, string.match, string.sub
+local get, is_current = routes.get, routes.is_current
 
-local routes = ngx.shared.routes        -- hostname, or *.parent as routed → "uid server[,server…] flags"
-local wildcards = ngx.shared.wildcards  -- hosts that a *.parent serves, apart so that invented names evict no real route
-local absent = ngx.shared.absent        -- hosts that have no route, for a moment
-local state = ngx.shared.routing        -- epoch, changes, down, loaded
+local asked = ngx.shared.asked    -- host → the epoch in which Redis was asked for it, a moment ago
+local state = ngx.shared.routing  -- down, loaded, and where the table is
 
 local _M = {}
 
-local STALE = 0           -- an epoch that never is
-local ABSENT_S = 1
+local SNAPSHOT = 1        -- the epoch of what the snapshot says
+local FIRST_LOAD_S = 0.2  -- no longer does a start wait for the snapshot; a large one is read on while nginx serves
+local ASKED_S = 1
 local DOWN_S = 0.5        -- how long a Redis that failed a visitor is left alone
 local UNKNOWN_MS = 1000   -- a visitor of an unknown host waits for Redis at most so long …
-local KNOWN_MS = 50       -- … and one whose host is known, but stale, so long
+local KNOWN_MS = 4        -- … and one whose host is known, but stale, so long
+local MOST_TARGETS = 10000
 
 local ASK = [[
 local answer = redis.call('HMGET', KEYS[2], unpack(ARGV))
 table.insert(answer, 1, redis.call('GET', KEYS[1]))
 return answer]]
 
--- Parsed routes by their text; as with hosts, they can't be outdated.
-local parsed
+-- What follows from a route's text after the uid. It can't be outdated, and there are few different ones.
+local targets, target_count = {}, 0
 local turn = 0
+local snapshot_path
+-- While this worker reads the snapshot: the hosts that changed since the snapshot was written.
+local changed
 
 
-local function parse(value)
-    local route = parsed:get(value)
-    if route then
-        return route
+local function target_of(rest)
+    local target = targets[rest]
+    if target then
+        return target
     end
-    local uid, servers = match(value, "^(%S+) (%S+)")
-    route = { uid = uid or "", servers = servers or "", known = {} }
-    for server in gmatch(route.servers, "[^,]+") do
-        if hosts.is_server(server) and hosts.is_uid(route.uid) then
-            route.known[#route.known + 1] = server
+    target = { servers = match(rest, "^%S+") or "", known = {} }
+    for server in gmatch(target.servers, "[^,]+") do
+        if hosts.is_server(server) then
+            target.known[#target.known + 1] = server
         end
     end
-    parsed:set(value, route)
-    return route
+    if target_count == MOST_TARGETS then
+        targets, target_count = {}, 0
+    end
+    targets[rest] = target
+    target_count = target_count + 1
+    return target
 end
 
 
-local function pick(route)
-    local known = route.known
+local function pick(target)
+    local known = target.known
     if #known > 1 then
         turn = turn % #known + 1
         return known[turn]
@@ -61,44 +69,86 @@ local function pick(route)
 end
 
 
+local function load(pause)
+    local version = 0
+    snapshot.load(state, snapshot_path, function(line)
+        local host, value = match(line, "^(%S+) (%S+ %S+.*)$")
+        if host then
+            return not hosts.is_direct(host) and not (changed and changed[host]) and routes.add(host, value, SNAPSHOT, version)
+        end
+        version = tonumber(match(line, "^version (%d+)$")) or version
+        -- From here on changes are caught up with. A newer file that is read on in place of this one just holds some already.
+        if state:add("snapshot", version) and routes.version() == 0 then
+            routes.set_version(version)
+        end
+    end, pause)
+end
+
+
 -- settings = { domain = …, servers = { names }, redis = { socket, host, port }, snapshot = path }
 function _M.init(settings)
     hosts.init(settings.domain, settings.servers)
     redis.init(settings.redis)
-    parsed = lrucache.new(10000)
-    state:add("epoch", 1)
-    snapshot.load(state, settings.snapshot, function(line)
-        local host, value = match(line, "^(%S+) (%S+ %S+.*)$")
-        return host ~= nil and routes:set(host, value, 0, STALE)
+    snapshot_path = settings.snapshot
+    routes.open(state)
+    local begun = ngx.now()
+    load(function()
+        ngx.update_time()
+        return ngx.now() - begun < FIRST_LOAD_S
     end)
+end
+
+
+-- For the one worker that hears of changes, before it hears of any: whether there is more of the snapshot to load().
+function _M.loads()
+    if state:get("loaded") then
+        return false
+    end
+    changed = {}
+    if routes.version() ~= (state:get("snapshot") or 0) then
+        -- A worker before this one had heard of changes, and took with it which.
+        _M.flush()
+    end
+    return true
+end
+
+
+-- `pause` as in snapshot.load.
+function _M.load(pause)
+    load(pause)
+    changed = nil
+end
+
+
+function _M.is_loading()
+    return changed ~= nil
+end
+
+
+-- The snapshot's routes hold if all changes since were heard in this epoch, the first one.
+function _M.trust(epoch)
+    if state:get("loaded") and not routes.is_read() and epoch == SNAPSHOT + 1 then
+        routes.trust(SNAPSHOT, epoch)
+        routes.set_read(epoch)
+    end
 end
 
 
 -- Every route may have changed: ask again for each one.
 function _M.flush()
-    state:incr("epoch", 1)
-    absent:flush_all()
+    routes.flush()
 end
 
 
-local function mark(host)
-    for _, dict in ipairs { routes, wildcards } do
-        local value = dict:get(host)
-        if value then
-            dict:set(host, value, 0, STALE)
-        end
+-- Keeps what Redis, asked in `epoch`, said at `version` of a host: a text, or ngx.null.
+function _M.keep(host, value, epoch, version)
+    if changed then
+        changed[host] = true
     end
-    absent:delete(host)
-end
-
-
--- The route of one hostname may have changed; that of a wildcard changes hosts that nobody listed.
-function _M.invalidate(host)
-    if find(host, "*", 1, true) then
-        return _M.flush()
+    if type(value) == "string" then
+        return routes.set(host, value, epoch, version)
     end
-    state:incr("changes", 1, 0)
-    mark(host)
+    return routes.delete(host, epoch, version)
 end
 
 
@@ -110,40 +160,6 @@ end
 
 function _M.up()
     state:delete("down")
-end
-
-
-local function cached(host)
-    local value, epoch = routes:get(host)
-    if not value then
-        value, epoch = wildcards:get(host)
-    end
-    return value, epoch
-end
-
-
--- set_by_lua: sets $server and returns the uid, or returns "" where that takes the slow path.
-function _M.known()
-    local var = ngx.var
-    local host = hosts.read(var.host)
-    if not host then
-        return ""
-    end
-    if host.server then
-        var.server = host.server
-        return host.uid
-    end
-    local value, epoch = cached(host.name)
-    if not value or (epoch ~= state:get("epoch") and not state:get("down")) then
-        return ""
-    end
-    local route = parse(value)
-    local server = pick(route)
-    if not server then
-        return ""
-    end
-    var.server = server
-    return route.uid
 end
 
 
@@ -160,77 +176,128 @@ local function candidates(host)
 end
 
 
--- Keeps what Redis said. A message about this host may have come between the question and now; then what is kept is marked
--- at once. Keeping first and looking at the counters after leaves no gap: invalidate() counts first and marks after.
-local function keep(names, answer, at, epoch, changes)
-    local host = names[1]
-    for i, name in ipairs(names) do
-        local value = answer[i + 1]
-        if type(value) == "string" then
-            routes:set(name, value, 0, epoch)
-        else
-            routes:delete(name)
+-- The nearest wildcard that covers the host, by what is here: uid, the rest, its epoch, and the wildcard.
+local function covering(host)
+    local dot = find(host, ".", 1, true)
+    while dot do
+        local wildcard = "*" .. sub(host, dot)
+        local uid, rest, epoch = get(wildcard)
+        if uid then
+            return uid, rest, epoch, wildcard
         end
-    end
-    if at and at > 1 then
-        wildcards:set(host, answer[at + 1], 0, epoch)
-    else
-        wildcards:delete(host)
-    end
-    if not at then
-        absent:set(host, true, ABSENT_S)
-    end
-    if state:get("epoch") ~= epoch or state:get("changes") ~= changes then
-        mark(host)
+        dot = find(host, ".", dot + 1, true)
     end
 end
 
 
--- Returns the route's text or nil; whether that is sure; where it comes from; and why.
-local function find_route(host, keeping)
-    local epoch, changes = state:get("epoch"), state:get("changes")
-    local value, since = cached(host)
-    if value and since == epoch then
-        return value, true, "dict", "said by Redis in epoch " .. epoch
+-- Of a host that has no route of its own here.
+local function known_otherwise(var, text)
+    local host = hosts.read(text)
+    if not host then
+        return nil
     end
-    local down = state:get("down")
-    if not value and not down and absent:get(host) then
-        return nil, true, "none", "Redis had no route for it a moment ago"
+    if host.server then
+        var.server = host.server
+        return host.uid
     end
-    local names = candidates(host)
-    local fault = "Redis does not answer"
-    if not down then
-        local answer, err = redis.eval(value and KNOWN_MS or UNKNOWN_MS, ASK, 2, "appoxy:routes:version", "appoxy:routes", unpack(names))
-        if not answer then
-            ngx.log(ngx.WARN, "Redis: ", err)
-            state:add("down", true, DOWN_S)
-            fault = "Redis: " .. tostring(err)
-        elseif type(answer[1]) ~= "string" then
-            fault = "Redis holds no routes yet"
-        else
-            local at
-            for i = 1, #names do
-                if type(answer[i + 1]) == "string" then
-                    at = i
-                    break
-                end
-            end
-            if keeping then
-                keep(names, answer, at, epoch, changes)
-            end
-            if at then
-                return answer[at + 1], true, "redis", "route of " .. names[at] .. ", version " .. answer[1]
-            end
-            return nil, true, "none", "Redis has no route for it, version " .. answer[1]
+    if routes.has_wildcards() and routes.is_whole() then
+        return nil, covering(host.name)
+    end
+end
+
+
+-- set_by_lua: sets $server and returns the uid, or returns "" where that takes the slow path.
+function _M.known()
+    local var = ngx.var
+    local text = var.host
+    local uid, rest, epoch = get(text)
+    if not uid then
+        local direct
+        direct, uid, rest, epoch = known_otherwise(var, text)
+        if not uid then
+            return direct or ""
         end
     end
-    for i = 2, #names do
-        value = value or routes:get(names[i])
+    if not is_current(epoch) and not state:get("down") then
+        return ""
     end
-    if value then
-        return value, false, "stale", fault .. "; served as last known"
+    local server = pick(targets[rest] or target_of(rest))
+    if not server then
+        return ""
     end
-    return nil, false, "none", fault .. ", and the host is not known here"
+    var.server = server
+    return uid
+end
+
+
+-- What is here of a host: uid and rest or nil, whether that is sure, and where it comes from.
+local function find_here(host, epoch)
+    local uid, rest, since = get(host)
+    local from = host
+    if not uid then
+        uid, rest, since, from = covering(host)
+    end
+    local sure = since == nil or is_current(since)
+    -- That a nearer route is missing here says something only where it would be here.
+    if from ~= host and not (routes.is_whole() or asked:get(host) == epoch) then
+        sure = false
+    end
+    return uid, rest, sure, from, since
+end
+
+
+-- Asks Redis for a host and its wildcards, and keeps what it says. True, or nil and why not.
+local function ask(host, epoch, timeout)
+    local names = candidates(host)
+    local answer, err = redis.eval(timeout, ASK, 2, "appoxy:routes:version", "appoxy:routes", unpack(names))
+    if not answer then
+        ngx.log(ngx.WARN, "Redis: ", err)
+        state:add("down", true, DOWN_S)
+        return nil, "Redis: " .. tostring(err)
+    end
+    local version = tonumber(answer[1])
+    if not version then
+        return nil, "Redis holds no routes yet"
+    end
+    local found
+    for i, name in ipairs(names) do
+        local value = answer[i + 1]
+        _M.keep(name, value, epoch, version)
+        if not found and type(value) == "string" then
+            found = { value = value, name = name }
+        end
+    end
+    asked:set(host, epoch, ASKED_S)
+    return true, found, version
+end
+
+
+-- Returns uid and rest or nil; whether that is sure; where it comes from; and why.
+local function find_route(host)
+    local epoch, down = routes.epoch(), state:get("down")
+    local uid, rest, sure, from, since = find_here(host, epoch)
+    if sure and (uid or not down) then
+        if not uid then
+            return nil, nil, true, "none", "all routes are here, and none is its"
+        end
+        return uid, rest, true, "dict", "route of " .. from
+            .. (since == SNAPSHOT and ", said by the snapshot, and not changed since" or ", said by Redis in epoch " .. since)
+    end
+    local fault = "Redis does not answer"
+    if not down then
+        local ok, found, version = ask(host, epoch, uid and KNOWN_MS or UNKNOWN_MS)
+        if ok and found then
+            uid, rest = match(found.value, "^(%S+) (.*)$")
+            return uid, rest, true, "redis", "route of " .. found.name .. ", version " .. version
+        elseif ok then
+            return nil, nil, true, "none", "Redis has no route for it, version " .. version
+        end
+        fault = found
+    end
+    if uid then
+        return uid, rest, false, "stale", fault .. "; served as last known"
+    end
+    return nil, nil, false, "none", fault .. ", and the host is not known here"
 end
 
 
@@ -241,22 +308,21 @@ function _M.look_up()
     if not host then
         return ngx.exit(ngx.HTTP_NOT_FOUND)
     end
-    local value, sure = find_route(host.name, true)
-    if not value then
+    local uid, rest, sure = find_route(host.name)
+    if not uid then
         return ngx.exit(sure and ngx.HTTP_NOT_FOUND or ngx.HTTP_SERVICE_UNAVAILABLE)
     end
-    local route = parse(value)
-    local server = pick(route)
+    local server = pick(target_of(rest))
     if not server then
-        ngx.log(ngx.WARN, "no upstream for any of the servers ", route.servers, " of ", host.name)
+        ngx.log(ngx.WARN, "no upstream for any of the servers of ", host.name, ": ", rest)
         return ngx.exit(ngx.HTTP_SERVICE_UNAVAILABLE)
     end
-    var.uid = route.uid
+    var.uid = uid
     var.server = server
 end
 
 
--- How the next request for a host is decided, without deciding one.
+-- How a host is decided.
 function _M.explain(text)
     local host = hosts.read(text)
     if not host then
@@ -265,20 +331,20 @@ function _M.explain(text)
     if host.server then
         return { host = host.name, uid = host.uid, servers = { host.server }, source = "direct", note = "the host names droid and server" }
     end
-    local value, sure, source, note = find_route(host.name, false)
+    local uid, rest, sure, source, note = find_route(host.name)
     local explained = { host = host.name, source = source, note = note }
-    if not value then
+    if not uid then
         explained.note = note .. (sure and ": 404" or ": 503")
         return explained
     end
-    local route = parse(value)
-    explained.uid = route.uid
+    local target = target_of(rest)
+    explained.uid = uid
     explained.servers = {}
-    for server in gmatch(route.servers, "[^,]+") do
+    for server in gmatch(target.servers, "[^,]+") do
         explained.servers[#explained.servers + 1] = server
     end
-    if #route.known == 0 then
-        explained.note = note .. "; this nginx has no upstream for " .. route.servers .. ": 503"
+    if #target.known == 0 then
+        explained.note = note .. "; this nginx has no upstream for " .. target.servers .. ": 503"
     end
     return explained
 end
