@@ -7,6 +7,7 @@
 
 local hosts = require "appoxy.hosts"
 local redis = require "appoxy.redis"
+local request_id = require "appoxy.request_id"
 local routes = require "appoxy.route_table"
 local snapshot = require "appoxy.snapshot"
 
@@ -209,6 +210,7 @@ end
 -- set_by_lua: sets $server and returns the uid, or returns "" where that takes the slow path.
 function _M.known()
     local var = ngx.var
+    var.id = request_id.next()
     local text = var.host
     local uid, rest, epoch = get(text)
     if not uid then
