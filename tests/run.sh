@@ -8,7 +8,7 @@ export HOME="${HOME:-/root}" DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
 say() { printf '== %s\n' "$*"; }
 
 install_packages() {
-  local wanted=(debootstrap shellcheck lua-check luajit git curl procps redis-tools) missing=() package
+  local wanted=(debootstrap shellcheck lua-check luajit2 git curl procps redis-tools) missing=() package
   for package in "${wanted[@]}"; do
     dpkg-query -W -f '${Status}\n' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing+=("$package")
   done
