@@ -26,8 +26,7 @@ local function draw()
     ffi.copy(words, bytes, 24)
     key, count = words[0], words[1]
     for i = 0, 255 do
-        local digits = ffi.new("char[2]", string.format("%02x", i))
-        pairs_of_digits[i] = ffi.cast("uint16_t *", digits)[0]
+        pairs_of_digits[i] = ffi.cast("const uint16_t *", string.format("%02x", i))[0]
     end
     local worker = words[2]
     for i = 8, 15 do
@@ -46,11 +45,11 @@ function _M.next()
     word = bxor(word, rshift(word, 32)) * MIX
     word = bxor(word, rshift(word, 29))
     local low, high = tonumber(band(word, 0xffffffffULL)), tonumber(rshift(word, 32))
-    for i = 0, 3 do
-        id[i] = pairs_of_digits[band(low, 255)]
-        id[i + 4] = pairs_of_digits[band(high, 255)]
-        low, high = rshift(low, 8), rshift(high, 8)
-    end
+    -- A loop in the path of each request would be compiled apart from it.
+    id[0], id[1] = pairs_of_digits[band(low, 255)], pairs_of_digits[band(rshift(low, 8), 255)]
+    id[2], id[3] = pairs_of_digits[band(rshift(low, 16), 255)], pairs_of_digits[rshift(low, 24)]
+    id[4], id[5] = pairs_of_digits[band(high, 255)], pairs_of_digits[band(rshift(high, 8), 255)]
+    id[6], id[7] = pairs_of_digits[band(rshift(high, 16), 255)], pairs_of_digits[rshift(high, 24)]
     return str(id, 32)
 end
 
