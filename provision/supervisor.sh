@@ -81,11 +81,16 @@ start_supervisor() {
     end_orphans
     say "starting the supervisor"
     for name in $(all_services); do : >"$SERVICES/$name/down"; done
-    # Its complaints show in its own process title, as runit does it, so that no log grows.
-    # shellcheck disable=SC2016 # sh expands it
-    setsid env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
-      sh -c 'echo $$ >"$0/runsvdir.pid"; exec runsvdir -P "$1" "log: $2"' "$RUN" "$SERVICES" "$(printf '.%.0s' {1..400})" \
-      </dev/null >>"$LOG/supervisor.log" 2>&1 9>&- &
+    # Its complaints show in its own process title, as runit does it, so that no log grows. Files that the caller has open, such as
+    # the lock of a cron job, must not stay open with the daemons.
+    # shellcheck disable=SC2016 # the inner bash expands it
+    setsid env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 bash -c '
+        echo $$ >"$0/runsvdir.pid"
+        for fd in /proc/$$/fd/*; do
+          fd=${fd##*/}
+          ((fd <= 2)) || eval "exec $fd>&-"
+        done
+        exec runsvdir -P "$1" "log: $2"' "$RUN" "$SERVICES" "$(printf '.%.0s' {1..400})" </dev/null >>"$LOG/supervisor.log" 2>&1 &
   fi
   for name in $(all_services); do wait_for "the supervisor of $name" 15 "$LOG/supervisor.log" supervised "$name"; done
 }

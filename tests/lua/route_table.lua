@@ -1,7 +1,7 @@
 -- Checks appoxy.route_table by itself: against a plain table, and with processes that write, read and are killed at once.
---   luajit tests/lua/route_table.lua [seed]
+--   luajit tests/lua/route_table.lua [seed]    from the top of the repository
 
-package.path = (arg[0]:match("^(.*)tests/lua/") or "./") .. "lua/?.lua;" .. package.path
+package.path = "lua/?.lua;" .. package.path
 local ffi = require "ffi"
 local table_of_routes = require "appoxy.route_table"
 
