@@ -7,8 +7,9 @@ export HOME="${HOME:-/root}" DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
 
 usage() {
   cat <<'USAGE'
-tests/bench/run.sh routing [--json] [--rounds N] [--seconds N] [--largest HOSTS] [--only map,haproxy,caddy,ours]
-  The global nginx at 1 k, 100 k and 1 M hosts beside plain nginx, its static map, HAProxy and Caddy.
+tests/bench/run.sh routing [--json] [--rounds N] [--seconds N] [--largest HOSTS] [--only logging,map,haproxy,caddy,ours]
+  The global nginx at 1 k, 100 k and 1 M hosts beside plain nginx, plain nginx that logs and tells apps of their visitors (as ours
+  does), its static map, HAProxy and Caddy.
 USAGE
 }
 
