@@ -47,7 +47,7 @@ internal static class Login
         return Console.ReadLine();
     }
 
-    private static string AskSecretly(string question)
+    public static string AskSecretly(string question)
     {
         Console.Error.Write(question);
         var answer = new StringBuilder();

@@ -16,6 +16,7 @@ var root = new RootCommand("Deploys apps to Appoxy and looks after them.")
     DroidActions.Define("snooze", "Puts an app to sleep now; the next visit wakes it."),
     DroidActions.Define("wake", "Wakes an app and waits until it is ready."),
     Settings.Define(),
+    Routing.Define(),
     Env.Define(),
     Domains.Define(),
     Servers.Define(),

@@ -65,6 +65,34 @@ public sealed record NewDomain(string? Hostname);
 /// <summary>A hostname that an app is served at.</summary>
 public sealed record Domain(string Hostname, DateTimeOffset CreatedAt);
 
+/// <summary>
+/// What the global nginx does with requests for an app before they reach it, as users write it: the answer and the body of
+/// <c>/v1/apps/{app}/routing</c>. Null or absent keeps what is, <c>off</c> clears; see <see cref="RoutingOption"/> for the rules.
+/// </summary>
+public sealed record AppRouting
+{
+    public string? ForceHttps { get; init; }
+    public string? Www { get; init; }
+    public string? Maintenance { get; init; }
+    public string? MaintenancePage { get; init; }
+    public string? ErrorPage { get; init; }
+
+    /// <summary>The users who may come in, as <c>alice,bob</c>; each has a password, or gets it by <see cref="Passwords"/>.</summary>
+    public string? Auth { get; init; }
+
+    /// <summary>User → new password. In bodies only: no answer has them.</summary>
+    public Dictionary<string, string>? Passwords { get; init; }
+    public string? AllowIps { get; init; }
+    public string? MaxBody { get; init; }
+    public string? ReadTimeout { get; init; }
+    public string? SendTimeout { get; init; }
+    public string? RateLimit { get; init; }
+    public string? Canary { get; init; }
+
+    /// <summary>Name → value, set on each answer of the app in place of its own. In a body an empty value removes one.</summary>
+    public Dictionary<string, string>? ResponseHeaders { get; init; }
+}
+
 /// <summary>A droid-server as the API shows it.</summary>
 public sealed record Server
 {
@@ -83,7 +111,7 @@ public sealed record Server
 public sealed record RouteExplanation(string Host, string Outcome, IReadOnlyList<RouteStep> Steps);
 
 /// <summary>One step of a route's decision.</summary>
-/// <param name="Source"><c>postgres</c>, <c>redis</c>, <c>global nginx</c>, <c>droidd</c>.</param>
+/// <param name="Source"><c>postgres</c>, <c>redis</c>, <c>global nginx</c>, <c>options</c>, <c>droidd</c>.</param>
 /// <param name="Found">What it says; null if nothing.</param>
 /// <param name="Note">What follows.</param>
 public sealed record RouteStep(string Source, string? Found, string Note);

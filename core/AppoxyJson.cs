@@ -14,6 +14,7 @@ namespace Appoxy;
 [JsonSerializable(typeof(ServerStatus))]
 [JsonSerializable(typeof(App))]
 [JsonSerializable(typeof(AppSettings))]
+[JsonSerializable(typeof(AppRouting))]
 [JsonSerializable(typeof(NewApp))]
 [JsonSerializable(typeof(NewDeployment))]
 [JsonSerializable(typeof(Deployment))]

@@ -7,6 +7,7 @@ using Appoxy.Routerd.Deployments;
 using Appoxy.Routerd.Domains;
 using Appoxy.Routerd.Droids;
 using Appoxy.Routerd.Routes;
+using Appoxy.Routerd.Routing;
 using Appoxy.Routerd.Servers;
 using Appoxy.Routerd.Templates;
 using Appoxy.Routerd.Users;
@@ -67,6 +68,7 @@ try
     v1.MapDroids();
     v1.MapServers();
     v1.MapRoutes();
+    v1.MapRouting();
     v1.MapTemplates();
     await app.RunAsync();
     return 0;

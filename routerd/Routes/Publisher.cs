@@ -24,8 +24,8 @@ internal sealed partial class Publisher(
     private const long MaxVersion = 1L << 52;
     private static readonly TimeSpan Poll = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan Upkeep = TimeSpan.FromSeconds(10);
-    private static readonly string Apply = Script("apply.lua");
-    private static readonly string Swap = Script("swap.lua");
+    private static readonly string Apply = Redis.Script("apply.lua");
+    private static readonly string Swap = Redis.Script("swap.lua");
 
     private readonly RouteDrift drift = new(db, redis, log, time);
 
@@ -103,9 +103,15 @@ internal sealed partial class Publisher(
             await RebuildAsync(connection, at, cancel);
             return true;
         }
-        var changes = await connection.ListAsync<(long Version, string Hostname, string? Target)>("""
-            select c.version, c.hostname, (select r.target from routes r where r.hostname = c.hostname)
-            from route_changes c where c.version > @published order by c.version limit @Batch
+        // Options that several hosts share come with the first of them.
+        var changes = await connection.ListAsync<(long Version, string Hostname, string? Target, string? Options)>("""
+            with changes as (
+              select c.version, c.hostname, (r).target, (r).options
+              from (select version, hostname from route_changes where version > @published order by version limit @Batch) c
+              left join lateral (select r from routes r where r.hostname = c.hostname limit 1) r on true)
+            select version, hostname, target,
+                   case when row_number() over (partition by options order by version) = 1 then options::text end
+            from changes order by version
             """, new { published, Batch }, cancel);
         if (changes.Count == 0)
         {
@@ -134,11 +140,14 @@ internal sealed partial class Publisher(
         }
         if (changes[0].Version != published + 1)
             return await RebuildAsync(connection, at, cancel);
-        var values = new List<RedisValue>(2 + (3 * changes.Count)) { Redis.Channel, at };
-        foreach (var (version, hostname, target) in changes)
+        var options = changes.Where(c => c.Options is not null).Select(c => new RouteOptions(c.Target!.Split(' ')[^1], c.Options!)).ToList();
+        var values = new List<RedisValue>(3 + (2 * options.Count) + (3 * changes.Count)) { Redis.Channel, at, options.Count };
+        foreach (var (id, json) in options)
+            values.AddRange([id, json]);
+        foreach (var (version, hostname, target, _) in changes)
             values.AddRange([version, hostname, target ?? ""]);
-        var applied = (int)await redis.Database.ScriptEvaluateAsync(Apply, [Redis.Routes, Redis.Version, Redis.Changes], [.. values],
-            CommandFlags.NoScriptCache);
+        var applied = (int)await redis.Database.ScriptEvaluateAsync(Apply,
+            [Redis.Routes, Redis.Version, Redis.Changes, Redis.Options], [.. values], CommandFlags.NoScriptCache);
         if (applied == 0)
             LogRefused(log, at);
         return true;
@@ -149,9 +158,10 @@ internal sealed partial class Publisher(
     private async Task<bool> RebuildAsync(NpgsqlConnection connection, string at, CancellationToken cancel)
     {
         var begun = time.GetTimestamp();
-        RedisKey fresh = $"{Redis.Routes}:new:{Guid.NewGuid():N}";
+        var attempt = Guid.NewGuid().ToString("N");
+        RedisKey fresh = $"{Redis.Routes}:new:{attempt}", freshOptions = $"{Redis.Options}:new:{attempt}";
         long version;
-        var count = 0;
+        var (count, options) = (0, 0);
         await using (var transaction = await connection.BeginTransactionAsync(System.Data.IsolationLevel.RepeatableRead, cancel))
         {
             version = await connection.FirstAsync<long>("select version from route_version", null, cancel);
@@ -162,9 +172,16 @@ internal sealed partial class Publisher(
                 await redis.Database.KeyExpireAsync(fresh, TimeSpan.FromMinutes(10));
                 count += page.Count;
             }
+            await foreach (var page in RouteOptions.ReadAsync(connection, cancel))
+            {
+                await redis.Database.HashSetAsync(freshOptions, [.. page.Select(o => new HashEntry(o.Id, o.Json))]);
+                await redis.Database.KeyExpireAsync(freshOptions, TimeSpan.FromMinutes(10));
+                options += page.Count;
+            }
         }
         var swapped = (int)await redis.Database.ScriptEvaluateAsync(
-            Swap, [Redis.Routes, Redis.Version, Redis.Changes, fresh], [Redis.Channel, at, version], CommandFlags.NoScriptCache);
+            Swap, [Redis.Routes, Redis.Version, Redis.Changes, Redis.Options, fresh, freshOptions],
+            [Redis.Channel, at, version, count, options], CommandFlags.NoScriptCache);
         if (swapped == 0)
         {
             LogRefused(log, at);
@@ -186,14 +203,6 @@ internal sealed partial class Publisher(
         var gone = held.Keys.Except(wanted.Keys).Select(name => (RedisValue)name).ToArray();
         if (gone.Length > 0)
             await redis.Database.HashDeleteAsync(Redis.Servers, gone);
-    }
-
-    private static string Script(string name)
-    {
-        using var stream = typeof(Publisher).Assembly.GetManifestResourceStream($"Appoxy.Routerd.Routes.{name}")
-            ?? throw new InvalidOperationException($"{name} is not embedded");
-        using var reader = new StreamReader(stream);
-        return reader.ReadToEnd();
     }
 
     [LoggerMessage(Level = LogLevel.Information, Message = "This routerd publishes the routes")]

@@ -15,6 +15,9 @@ internal sealed class Redis : IAsyncDisposable
     /// <summary>List: the newest changes as <c>version hostname</c>, without gaps and up to <see cref="Version"/>.</summary>
     public const string Changes = "appoxy:routes:changes";
 
+    /// <summary>Hash: id → the JSON of routing options, for each id that a route has as its flags; never another JSON.</summary>
+    public const string Options = "appoxy:options";
+
     /// <summary>Hash: droid-server → where its local nginx is.</summary>
     public const string Servers = "appoxy:servers";
 
@@ -49,6 +52,15 @@ internal sealed class Redis : IAsyncDisposable
     public IDatabase Database => connecting.IsCompletedSuccessfully
         ? connecting.Result.GetDatabase()
         : throw new RedisConnectionException(ConnectionFailureType.UnableToConnect, CommandFlags.None, "not connected yet");
+
+    /// <summary>A script of this folder, which Redis runs whole or not at all.</summary>
+    public static string Script(string name)
+    {
+        using var stream = typeof(Redis).Assembly.GetManifestResourceStream($"Appoxy.Routerd.Routes.{name}")
+            ?? throw new InvalidOperationException($"{name} is not embedded");
+        using var reader = new StreamReader(stream);
+        return reader.ReadToEnd();
+    }
 
     public async ValueTask DisposeAsync() => await (await connecting).DisposeAsync();
 }

@@ -39,14 +39,19 @@ internal sealed partial class RouteDrift(NpgsqlDataSource db, Redis redis, ILogg
             {
                 return;
             }
-            // With a million routes a comparison takes seconds; it shall not take more than a twentieth of the time.
-            var pause = TimeSpan.FromTicks(Math.Max(Pause.Ticks, 20 * time.GetElapsedTime(begun).Ticks));
+            // With a million routes a comparison takes seconds; it shall not take more than a twentieth of the time. One that failed,
+            // as at a start before Redis is connected, is made up for soon.
+            var pause = TimeSpan.FromTicks(Math.Max((fault is null ? Pause : SecondLook).Ticks, 20 * time.GetElapsedTime(begun).Ticks));
             await Task.Delay(pause, time, cancel).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
     }
 
     private async Task RepairAsync(CancellationToken cancel)
     {
+        var repaired = await RouteOptions.RepairAsync(db, redis, cancel);
+        if (repaired > 0)
+            LogOptions(log, repaired);
+        TooMuch |= repaired >= RouteOptions.Most;
         var suspects = await CompareAsync(cancel);
         if (suspects.Count == 0)
             return;
@@ -106,6 +111,9 @@ internal sealed partial class RouteDrift(NpgsqlDataSource db, Redis redis, ILogg
     [LoggerMessage(Level = LogLevel.Warning,
         Message = "Redis differed from Postgres in {Count} routes, {Host} among them: publishing them again")]
     private static partial void LogDrift(ILogger log, int count, string host);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Redis lacked the options of routes, {Count} of them: they are there again")]
+    private static partial void LogOptions(ILogger log, int count);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Redis differs from Postgres in more than {Most} routes: building all anew")]
     private static partial void LogTooMuch(ILogger log, int most);

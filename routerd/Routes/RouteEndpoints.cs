@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Appoxy.Routerd.Database;
 using Appoxy.Routerd.Domains;
+using Appoxy.Routerd.Routing;
 using Appoxy.Routerd.Servers;
 using Appoxy.Routerd.Users;
 using Microsoft.AspNetCore.Http.HttpResults;
@@ -35,6 +36,8 @@ internal static class RouteEndpoints
             await RedisAsync(redis, lookups, app, cancel),
             await NginxAsync(settings, name, cancel),
         };
+        if (app is not null && StoredRouting.Read(app.Routing).Names() is { Count: > 0 } options)
+            steps.Add(new("options", string.Join(", ", options), "what the app asks the global nginx to do before it passes a request on"));
         if (app is null)
             return TypedResults.Ok(new RouteExplanation(name, "unknown here: visitors get 404", steps));
         var (step, state) = await DroidAsync(servers, app, cancel);
@@ -46,7 +49,8 @@ internal static class RouteEndpoints
     private static async Task<RoutedApp?> FindAsync(
         NpgsqlDataSource db, string[] lookups, string host, string domain, CancellationToken cancel) =>
         await db.FirstAsync<RoutedApp>("""
-            select a.uid, a.name, a.owner_id, p.server, found.hostname
+            select a.uid, a.name, a.owner_id, p.server, found.hostname,
+                   a.routing
             from (select app_uid, hostname, array_position(@lookups, hostname) as rank from domains where hostname = any(@lookups)
                   union all
                   select p.app_uid, null, 0 from placements p
@@ -84,10 +88,11 @@ internal static class RouteEndpoints
             using var answer = JsonDocument.Parse(await control.GetStringAsync("routes/" + host, cancel));
             var uid = Text(answer, "uid");
             var source = Text(answer, "source") ?? "none";
+            var options = Text(answer, "options") is { Length: > 0 } names ? $"; options: {names}" : "";
             return new RouteStep("global nginx", uid is null ? null : $"{uid} {Text(answer, "servers")}",
-                Text(answer, "note") is { Length: > 0 } note
+                (Text(answer, "note") is { Length: > 0 } note
                 ? $"from {source}: {note}"
-                : $"from {source}");
+                : $"from {source}") + options);
         }
         catch (Exception e) when (e is HttpRequestException or JsonException
             || (e is OperationCanceledException && !cancel.IsCancellationRequested))
@@ -129,5 +134,7 @@ internal static class RouteEndpoints
         public long? OwnerId { get; init; }
         public string Server { get; init; } = "";
         public string? Hostname { get; init; }
+
+        public string Routing { get; init; } = "{}";
     }
 }

@@ -27,6 +27,12 @@ internal sealed class RouteSnapshot(RouterdSettings settings, NpgsqlDataSource d
         await using (var file = new StreamWriter(next, append: false, new UTF8Encoding(false), 64 << 10))
         {
             await file.WriteAsync(string.Create(CultureInfo.InvariantCulture, $"version {version}\n"));
+            // Before the routes that name them.
+            await foreach (var page in RouteOptions.ReadAsync(connection, cancel))
+            {
+                foreach (var (id, json) in page)
+                    await file.WriteAsync($"={id} {json}\n");
+            }
             await foreach (var page in RoutePages.ReadAsync(connection, cancel))
             {
                 foreach (var (host, target) in page)
