@@ -22,6 +22,7 @@ usage: provision.sh [option…]                                   set up this ma
   --console-port N    where routerd listens on 127.0.0.1 (8700)
   --domain D          apps are served at NAME.D, the console at console.D (localhost)
   --name S            this machine's name as a droid-server (ds1)
+  --trusted-proxies L load balancers before the global nginx, as 10.0.0.0/8,192.0.2.7, or none (none)
   --nginx-binary F    an nginx with Lua, such as OpenResty's, in place of Debian's
   --no-sample         don't deploy the sample app hello (--sample: do)
   --dry-run           say what would be done
@@ -42,7 +43,7 @@ parse() {
   while (($#)); do
     [[ $1 != --*=* ]] || set -- "${1%%=*}" "${1#*=}" "${@:2}"
     case $1 in
-      --prefix | --http-port | --https-port | --console-port | --domain | --name | --nginx-binary)
+      --prefix | --http-port | --https-port | --console-port | --domain | --name | --trusted-proxies | --nginx-binary)
         (($# > 1)) || bad_usage "$1 needs a value"
         given[${1#--}]=$2
         [[ $1 != --domain ]] || given[domain]=${2,,}
@@ -100,7 +101,7 @@ check_machine() {
 
 # Settings, weakest first: defaults, what the last run kept, what this run was given.
 load_settings() {
-  conf=([http-port]=80 [https-port]=443 [console-port]=8700 [domain]=localhost [name]=ds1 [nginx-binary]="$DEBIAN_NGINX" [sample]=yes)
+  conf=([http-port]=80 [https-port]=443 [console-port]=8700 [domain]=localhost [name]=ds1 [trusted-proxies]=none [nginx-binary]="$DEBIAN_NGINX" [sample]=yes)
   local key value
   if [[ -r $ETC/provision.conf ]]; then
     while IFS='=' read -r key value; do [[ -z $key ]] || conf[$key]=$value; done <"$ETC/provision.conf"
@@ -131,6 +132,8 @@ check_settings() {
     bad_usage "--domain ${conf[domain]}: give localhost or a DNS name such as apps.example.com"
   [[ ${conf[name]} =~ ^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$ && ${conf[name]} != console ]] ||
     bad_usage "--name ${conf[name]}: give a short lower-case name such as ds1"
+  [[ ${conf[trusted-proxies]} == none || ${conf[trusted-proxies]} =~ ^[0-9a-f.:]+(/[0-9]+)?(,[0-9a-f.:]+(/[0-9]+)?)*$ ]] ||
+    bad_usage "--trusted-proxies ${conf[trusted-proxies]}: give networks such as 10.0.0.0/8,192.0.2.7, or none"
   [[ ${conf[nginx-binary]} == "$DEBIAN_NGINX" ]] || has_lua "${conf[nginx-binary]}" ||
     bad_usage "--nginx-binary ${conf[nginx-binary]}: no nginx with Lua is there"
 }

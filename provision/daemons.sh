@@ -27,6 +27,8 @@ EOF
 }
 
 write_settings() {
+  local proxies=''
+  [[ ${conf[trusted-proxies]} == none ]] || proxies="\"${conf[trusted-proxies]//,/\", \"}\""
   put routerd "$ETC/routerd.json" 600 <<EOF
 {
   "name": "r1",
@@ -36,6 +38,7 @@ write_settings() {
   "listen": "$API",
   "postgres": "Host=127.0.0.1;Port=${conf[postgres-port]};Username=appoxy;Password=$(<"$ETC/postgres.password");Database=appoxy",
   "redis": "unix:$RUN/redis.sock",
+  "trustedProxies": [$proxies],
   "nginx": $(nginx_settings global "$STATE/routes.snapshot"),
   "servers": [{ "name": "${conf[name]}", "address": "unix:$RUN/droidd.sock", "upstream": "unix:$RUN/local-nginx.sock" }]
 }

@@ -27,6 +27,12 @@ public sealed class RouterdSettings
     /// <summary><c>unix:/path</c> or <c>host:port</c>.</summary>
     public string Redis { get; set; } = "";
 
+    /// <summary>
+    /// Networks of load balancers that stand before the global nginx, as <c>10.0.0.0/8</c>: what they say of a visitor's address,
+    /// scheme and port is believed. Empty: nobody is.
+    /// </summary>
+    public string[] TrustedProxies { get; set; } = [];
+
     public NginxSettings Nginx { get; set; } = new();
 
     /// <summary>Droid-servers that are there from the start.</summary>
@@ -70,6 +76,11 @@ internal sealed class RouterdSettingsValidator : IValidateOptions<RouterdSetting
             yield return $"postgres is not a connection string ({fault}): give Host=…;Port=…;Username=…;Password=…;Database=…";
         if (!IsAddress(s.Redis))
             yield return $"redis is '{s.Redis}': give unix:/path or host:port";
+        foreach (var proxy in s.TrustedProxies)
+        {
+            if (!Networks.TryNormalize(proxy, out _))
+                yield return $"trustedProxies: '{proxy}' is no network: give one such as 10.0.0.0/8 or 2001:db8::/32";
+        }
         foreach (var server in s.Servers)
         {
             if (!Names.IsServerName(server.Name))

@@ -10,9 +10,14 @@ internal sealed record RenderedConfig(RenderedTemplate Config, IReadOnlyList<(st
     private const string PageTemplate = "error-page.html.sbn";
     private static readonly (int Code, string File, string Title, string Message, int Refresh)[] ErrorPages =
     [
+        (401, "401.html", "Sign in to see this", "This site is open to those who have a name and a password for it.", 0),
+        (403, "403.html", "Not from here", "This site is not open to the network that you come from.", 0),
         (404, "404.html", "There is no such site here", "The address may be mistyped, or the site has moved.", 0),
+        (413, "413.html", "Too large", "This site does not take that much at once.", 0),
+        (429, "429.html", "Too many requests", "Please wait a moment before you try again.", 0),
         (502, "502.html", "The app did not answer", "It closed the connection, or could not be reached. Please try again.", 0),
         (503, "503.html", "Not available right now", "The app could not be reached. Please try again in a moment.", 5),
+        (503, "maintenance.html", "Back soon", "This site is being worked on. Please come back in a while.", 0),
         (503, "waking.html", "Waking up", "The app was asleep and is starting.", 2),
     ];
 

@@ -6,6 +6,7 @@
 -- say only while `appoxy:routes:version` is there, since an emptied Redis knows nothing.
 
 local hosts = require "appoxy.hosts"
+local options = require "appoxy.options"
 local redis = require "appoxy.redis"
 local request_id = require "appoxy.request_id"
 local routes = require "appoxy.route_table"
@@ -27,8 +28,17 @@ local UNKNOWN_MS = 1000   -- a visitor of an unknown host waits for Redis at mos
 local KNOWN_MS = 4        -- … and one whose host is known, but stale, so long
 local MOST_TARGETS = 10000
 
+-- Answers the version, the route of each name, and the options of the first that has one.
 local ASK = [[
 local answer = redis.call('HMGET', KEYS[2], unpack(ARGV))
+local count, options = #answer, false
+for i = 1, count do
+    if answer[i] then
+        options = redis.call('HGET', KEYS[3], string.match(answer[i], '%S+$'))
+        break
+    end
+end
+answer[count + 1] = options
 table.insert(answer, 1, redis.call('GET', KEYS[1]))
 return answer]]
 
@@ -45,7 +55,7 @@ local function target_of(rest)
     if target then
         return target
     end
-    target = { servers = match(rest, "^%S+") or "", known = {} }
+    target = { servers = match(rest, "^%S+") or "", known = {}, options = options.id_of(rest) }
     for server in gmatch(target.servers, "[^,]+") do
         if hosts.is_server(server) then
             target.known[#target.known + 1] = server
@@ -73,6 +83,11 @@ end
 local function load(pause)
     local version = 0
     snapshot.load(state, snapshot_path, function(line)
+        local id, json = match(line, "^=(%x+) (.+)$")
+        if id then
+            options.keep(id, json)
+            return true
+        end
         local host, value = match(line, "^(%S+) (%S+ %S+.*)$")
         if host then
             return not hosts.is_direct(host) and not (changed and changed[host]) and routes.add(host, value, SNAPSHOT, version)
@@ -198,6 +213,10 @@ local function known_otherwise(var, text)
         return nil
     end
     if host.server then
+        -- Its app's options hold here, too, so that this is no way around them.
+        if not routes.is_whole() or get("@" .. host.uid) then
+            return nil
+        end
         var.server = host.server
         return host.uid
     end
@@ -207,7 +226,8 @@ local function known_otherwise(var, text)
 end
 
 
--- set_by_lua: sets $server and returns the uid, or returns "" where that takes the slow path.
+-- set_by_lua: sets $server and returns the uid, or returns "" where that takes the slow path: for what is not known well enough
+-- here, and for apps with options, so that those without pay nothing for them.
 function _M.known()
     local var = ngx.var
     var.id = request_id.next()
@@ -223,8 +243,9 @@ function _M.known()
     if not is_current(epoch) and not state:get("down") then
         return ""
     end
-    local server = pick(targets[rest] or target_of(rest))
-    if not server then
+    local target = targets[rest] or target_of(rest)
+    local server = pick(target)
+    if not server or target.options then
         return ""
     end
     var.server = server
@@ -251,7 +272,8 @@ end
 -- Asks Redis for a host and its wildcards, and keeps what it says. True, or nil and why not.
 local function ask(host, epoch, timeout)
     local names = candidates(host)
-    local answer, err = redis.eval(timeout, ASK, 2, "appoxy:routes:version", "appoxy:routes", unpack(names))
+    local answer, err = redis.eval(timeout, ASK, 3, "appoxy:routes:version", "appoxy:routes", "appoxy:options",
+        unpack(names))
     if not answer then
         ngx.log(ngx.WARN, "Redis: ", err)
         state:add("down", true, DOWN_S)
@@ -264,10 +286,14 @@ local function ask(host, epoch, timeout)
     local found
     for i, name in ipairs(names) do
         local value = answer[i + 1]
-        _M.keep(name, value, epoch, version)
         if not found and type(value) == "string" then
             found = { value = value, name = name }
+            local id, json = options.id_of(value), answer[#names + 2]
+            if id and type(json) == "string" then
+                options.keep(id, json)
+            end
         end
+        _M.keep(name, value, epoch, version)
     end
     asked:set(host, epoch, ASKED_S)
     return true, found, version
@@ -303,18 +329,65 @@ local function find_route(host)
 end
 
 
--- rewrite_by_lua of the slow path: sets $uid and $server, or ends the request with 404 or 503.
+-- Uid and server of a host, for options that lead to another one.
+local function find_other(name)
+    local uid, rest = find_route(name)
+    if uid then
+        return uid, pick(target_of(rest))
+    end
+end
+
+
+-- Lets nobody through whose app's options are not known here nor to be had.
+local function enforce(id, uid, name, find_name)
+    if not options.get(id) and not state:get("down") then
+        local json, err = redis.eval(UNKNOWN_MS, "return redis.call('HGET', KEYS[1], ARGV[1])", 1, "appoxy:options", id)
+        if type(json) == "string" then
+            options.keep(id, json)
+        elseif err then
+            ngx.log(ngx.WARN, "Redis: ", err)
+            state:add("down", true, DOWN_S)
+        end
+    end
+    return options.enforce(id, uid, name, find_name)
+end
+
+
+-- The droid that the host itself names; @uid says whether its app has options. What a snapshot was whole of stands in for Redis.
+local function look_up_direct(var, host)
+    local uid, rest, sure = find_route("@" .. host.uid)
+    if uid then
+        enforce(target_of(rest).options, uid, host.name, nil)
+    elseif not sure and not (state:get("loaded") and state:get("snapshot")) then
+        return ngx.exit(ngx.HTTP_SERVICE_UNAVAILABLE)
+    end
+    var.uid = host.uid
+    var.server = host.server
+end
+
+
+-- rewrite_by_lua of the slow path: sets $uid and $server, or ends the request with 404 or 503, or as its app's options say.
 function _M.look_up()
     local var = ngx.var
     local host = hosts.read(var.host)
     if not host then
         return ngx.exit(ngx.HTTP_NOT_FOUND)
     end
+    if host.server then
+        return look_up_direct(var, host)
+    end
     local uid, rest, sure = find_route(host.name)
     if not uid then
         return ngx.exit(sure and ngx.HTTP_NOT_FOUND or ngx.HTTP_SERVICE_UNAVAILABLE)
     end
-    local server = pick(target_of(rest))
+    local target = target_of(rest)
+    local server = pick(target)
+    if target.options then
+        local other, at = enforce(target.options, uid, host.name, find_other)
+        if at then
+            uid, server = other, at
+        end
+    end
     if not server then
         ngx.log(ngx.WARN, "no upstream for any of the servers of ", host.name, ": ", rest)
         return ngx.exit(ngx.HTTP_SERVICE_UNAVAILABLE)
@@ -331,7 +404,9 @@ function _M.explain(text)
         return { host = text, source = "none", note = "not a hostname: 404" }
     end
     if host.server then
-        return { host = host.name, uid = host.uid, servers = { host.server }, source = "direct", note = "the host names droid and server" }
+        local _, rest = find_route("@" .. host.uid)
+        return { host = host.name, uid = host.uid, servers = { host.server }, source = "direct", note = "the host names droid and server",
+            options = rest and options.names(target_of(rest).options) }
     end
     local uid, rest, sure, source, note = find_route(host.name)
     local explained = { host = host.name, source = source, note = note }
@@ -344,6 +419,12 @@ function _M.explain(text)
     explained.servers = {}
     for server in gmatch(target.servers, "[^,]+") do
         explained.servers[#explained.servers + 1] = server
+    end
+    if target.options then
+        explained.options = options.names(target.options)
+        if not explained.options then
+            explained.note = note .. "; its options are not known here"
+        end
     end
     if #target.known == 0 then
         explained.note = note .. "; this nginx has no upstream for " .. target.servers .. ": 503"

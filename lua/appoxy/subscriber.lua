@@ -4,6 +4,7 @@
 -- What it missed while it was cut off it catches up with by the list of the newest changes. Where that does not reach back, the
 -- epoch ends: all routes are stale until a scan, beside the visitors, has read every one of them.
 
+local options = require "appoxy.options"
 local redis = require "appoxy.redis"
 local route_table = require "appoxy.route_table"
 local routes = require "appoxy.routes"
@@ -15,6 +16,7 @@ local _M = {}
 
 local CHANNEL = "appoxy:routes"
 local VERSION, ROUTES, CHANGES = "appoxy:routes:version", "appoxy:routes", "appoxy:routes:changes"
+local OPTIONS = "appoxy:options"
 -- Bounds how long a worker that is told to exit waits for this thread, and how long a dead connection goes unnoticed.
 local QUIET_MS = 1000
 local FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 0.4
@@ -22,6 +24,7 @@ local FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 0.4
 local DOWN_S = 2
 -- Long pieces keep Redis and this worker from their visitors.
 local CHANGES_AT_ONCE, ROUTES_AT_ONCE, SLOTS_AT_ONCE = 500, 500, 16384
+local OPTIONS_AT_ONCE = 50  -- of up to 100 kB each
 -- Not 0: without OpenResty's patches nginx would run a timer again and again before it looks at any socket.
 local BREATH_S = 0.001
 
@@ -63,6 +66,33 @@ local scanned
 local pings, pongs, awaited = 0, 0, 0
 
 
+-- Gets the options that routes name and that are not here yet, which has to be before those routes are kept. True, or nil and an
+-- error. What is gone from Redis since is named by no route of it any more.
+local function learn(values, first, step)
+    local ids, known = {}, {}
+    for i = first, #values, step do
+        local id = type(values[i]) == "string" and options.id_of(values[i])
+        if id and not known[id] and not options.is_known(id) then
+            ids[#ids + 1] = id
+            known[id] = true
+        end
+    end
+    for from = 1, #ids, OPTIONS_AT_ONCE do
+        local asked = { unpack(ids, from, math.min(from + OPTIONS_AT_ONCE - 1, #ids)) }
+        local answer, err = redis.eval(QUIET_MS, "return redis.call('HMGET', KEYS[1], unpack(ARGV))", 1, OPTIONS, unpack(asked))
+        if not answer then
+            return nil, err
+        end
+        for i, id in ipairs(asked) do
+            if type(answer[i]) == "string" then
+                options.keep(id, answer[i])
+            end
+        end
+    end
+    return true
+end
+
+
 -- All changes up to now are in the table after it; nil, error if not. An emptied Redis is no error, but nothing to rely on.
 local function catch_up()
     while true do
@@ -83,6 +113,11 @@ local function catch_up()
             routes.flush()
             upto = version
         elseif upto ~= last then
+            local ok
+            ok, err = learn(answer[4], 1, 1)
+            if not ok then
+                return nil, err
+            end
             for i, host in ipairs(answer[3]) do
                 routes.keep(host, answer[4][i], epoch, version)
                 recent[host] = upto
@@ -111,6 +146,11 @@ local function fetch(host)
     end
     local version = tonumber(answer[1])
     if version then
+        local ok
+        ok, err = learn(answer, 2, 1)
+        if not ok then
+            return nil, err
+        end
         routes.keep(host, answer[2], epoch, version)
     end
     return true
@@ -177,6 +217,12 @@ local function scan(epoch)
         end
         local found
         cursor, found = answer[2][1], answer[2][2]
+        local ok
+        ok, err = learn(found, 2, 2)
+        if not ok then
+            ngx.log(ngx.NOTICE, "not all routes could be read: ", err)
+            return
+        end
         for i = 1, #found, 2 do
             routes.keep(found[i], found[i + 1], epoch, version)
         end

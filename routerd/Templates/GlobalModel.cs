@@ -16,15 +16,19 @@ namespace Appoxy.Routerd.Templates;
 /// <param name="Console">Where routerd listens, as <c>127.0.0.1:8700</c>.</param>
 /// <param name="Redis">The Redis that holds the routes.</param>
 /// <param name="Servers">The droid-servers, by name.</param>
+/// <param name="TrustedProxies">Networks of load balancers that stand before this nginx, as <c>10.0.0.0/8</c>.</param>
 /// <param name="Nginx">The nginx section of <c>routerd.json</c>: paths, modules, workers, max_body.</param>
 internal sealed record GlobalModel(
     string Version, string Domain, bool Ipv6, int HttpPort, int HttpsPort, string Console, RedisModel Redis,
-    IReadOnlyList<ServerModel> Servers, NginxSettings Nginx)
+    IReadOnlyList<ServerModel> Servers, IReadOnlyList<string> TrustedProxies, NginxSettings Nginx)
 {
     public static GlobalModel Of(RouterdSettings settings, IEnumerable<ServerSettings> servers, string version, NginxSettings nginx) => new(
         version, settings.Domain, System.Net.Sockets.Socket.OSSupportsIPv6 && File.Exists("/proc/net/if_inet6"),
         nginx.TestPort ?? settings.HttpPort, settings.HttpsPort, Authority(settings.Listen), RedisModel.Of(settings.Redis),
-        [.. servers.Select(s => new ServerModel(s.Name, s.Upstream))], nginx);
+        [.. servers.Select(s => new ServerModel(s.Name, s.Upstream))], [.. settings.TrustedProxies.Select(Network).Distinct()], nginx);
+
+    private static string Network(string text) =>
+        Networks.TryNormalize(text, out var network) ? network : throw new FormatException($"'{text}' is no network");
 
     /// <summary>Where to connect to what listens at <paramref name="listen"/>.</summary>
     private static string Authority(string listen)
