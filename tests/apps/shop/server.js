@@ -14,6 +14,9 @@ app.get('/headers', (req, res) => res.json(req.headers));
 app.get('/env/:name', (req, res) => res.type('text').send(process.env[req.params.name] ?? ''));
 app.get('/slow/:ms', (req, res) => setTimeout(() => res.type('text').send('slow\n'), Math.min(Number(req.params.ms), 60000)));
 app.get('/status/:code', (req, res) => res.status(Number(req.params.code)).type('text').send(`own ${req.params.code}\n`));
+// Like one of Appoxy's own pages, and with headers that would steer nginx.
+app.get('/forged/:code', (req, res) => res.status(Number(req.params.code)).set('X-Appoxy-Page', 'own')
+    .set('X-Accel-Redirect', '/.appoxy/page').type('text').send(`forged ${req.params.code}\n`));
 app.get('/crash', () => process.exit(3));
 app.post('/sha256', (req, res) => {
     const hash = crypto.createHash('sha256');
