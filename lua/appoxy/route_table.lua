@@ -8,8 +8,9 @@
 -- for memory. Here it is one slot and one route: two such waits, half the memory, and no lock to read.
 --
 -- Slots are a hash table with linear probing, bounded: a host that finds no slot near its own does not fit. Routes lie in an arena
--- in pieces of 16 bytes; they are never changed while a slot leads to them, but for their epoch, so a reader needs no lock: it looks
--- at the slot again after it has read. Writers take a mutex, which the kernel frees if a writer dies.
+-- in pieces of 16 bytes; they are never changed while a slot leads to them, but for their epoch. So a reader needs no lock: it looks
+-- again whether the slot leads there still, and whether it is still the route with that serial number, which each one gets before
+-- its text is written. Writers take a mutex, which the kernel frees if a writer dies.
 --
 -- An epoch ends when any route may have changed unheard. What was said in an older one is stale: good only while Redis is away.
 -- Within an epoch, the version of Redis at which a route was read keeps a slow reader from putting back what was before.
@@ -32,11 +33,11 @@ ffi.cdef [[
         uint32_t count;
         uint32_t wildcards; /* of them */
         uint32_t misfits;   /* routes that found no place */
+        uint32_t serial;    /* of the newest route */
         uint64_t seed;
         double version;     /* all changes up to this one are in */
         double deleted;     /* the newest version at which a route was deleted in this epoch */
         uint32_t free[64];  /* by size in pieces: the first freed route */
-        uint32_t held[64];  /* by size in pieces: the route freed last, which a reader may still be at */
         char mutex[128] __attribute__((aligned(16)));
     } appoxy_head;
     typedef struct {
@@ -44,12 +45,13 @@ ffi.cdef [[
         uint32_t at;        /* piece of the arena, or EMPTY or FREED */
     } appoxy_slot;
     typedef struct {
+        double version;
         uint32_t epoch;     /* once freed: the next freed route */
+        uint32_t serial;
         uint8_t host_size;
         uint8_t uid_size;
         uint16_t rest_size;
-        double version;
-        char text[16];      /* host, uid and the rest, without what is between them */
+        char text[12];      /* host, uid and the rest, without what is between them */
     } appoxy_route;
 
     void *mmap(void *address, size_t size, int protection, int flags, int file, long offset);
@@ -72,7 +74,7 @@ local PIECES = 2 ^ 24           -- of the arena, 16 bytes each; only what is use
 local MOST_PIECES = 63          -- of a route
 local EMPTY, FREED, FIRST = 0, 1, 2
 local STALE = 0                 -- an epoch that never is
-local ROUTE_HEAD = 16
+local ROUTE_HEAD = 20
 
 local HEAD_BYTES = 4096
 local SLOT_BYTES = SLOTS * 8 + 4096
@@ -169,7 +171,8 @@ local function hash_of(host)
 end
 
 
--- The route of a host and its slot; else nil and the slot where it would go, if there is one near.
+-- The route of a host, its slot, its piece, and the serial number that it had before it was compared; else nil and the slot where
+-- it would go, if there is one near.
 local function locate(host, hash)
     local size = #host
     local slot, gap = band(hash, SLOTS - 1), nil
@@ -177,8 +180,9 @@ local function locate(host, hash)
     local first = slots[slot].at
     if first >= FIRST and slots[slot].hash == hash then
         local route = cast(route_pointer, arena + first * 16)
+        local serial = route.serial
         if route.host_size == size and C.memcmp(route.text, host, size) == 0 then
-            return route, slot, first
+            return route, slot, first, serial
         end
     end
     for _ = 1, NEAR do
@@ -189,8 +193,9 @@ local function locate(host, hash)
             gap = gap or slot
         elseif slots[slot].hash == hash then
             local route = cast(route_pointer, arena + at * 16)
+            local serial = route.serial
             if route.host_size == size and C.memcmp(route.text, host, size) == 0 then
-                return route, slot, at
+                return route, slot, at, serial
             end
         end
         slot = band(slot + 1, SLOTS - 1)
@@ -210,12 +215,12 @@ function _M.get(host)
     local hash = hash_of(host)
     if ORDERED then
         for _ = 1, 3 do
-            local route, slot, at = locate(host, hash)
+            local route, slot, at, serial = locate(host, hash)
             if not route then
                 return nil
             end
             local uid, rest, epoch = read(route)
-            if slots[slot].at == at then
+            if slots[slot].at == at and route.serial == serial then
                 return uid, rest, epoch
             end
         end
@@ -246,12 +251,8 @@ end
 
 local function free(route)
     local size = pieces(route.host_size, route.uid_size, route.rest_size)
-    local before = head.held[size]
-    head.held[size] = (cast("char *", route) - arena) / 16
-    if before ~= 0 then
-        cast(route_pointer, arena + before * 16).epoch = head.free[size]
-        head.free[size] = before
-    end
+    route.epoch = head.free[size]
+    head.free[size] = (cast("char *", route) - arena) / 16
 end
 
 
@@ -290,6 +291,8 @@ local function link(host, hash, value, epoch, version, old, slot)
         return false
     end
     local new = cast(route_pointer, arena + at * 16)
+    head.serial = head.serial + 1
+    new.serial = head.serial
     new.epoch, new.host_size, new.uid_size, new.rest_size, new.version = epoch, #host, uid_size, rest_size, version
     local source = cast("const char *", value)
     copy(new.text, host, #host)
