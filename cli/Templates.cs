@@ -5,8 +5,8 @@ namespace Appoxy.Cli;
 /// <summary><c>appoxy templates</c>: what each nginx serves by, and how that is changed.</summary>
 internal static class Templates
 {
-    /// <summary>A test, a reload and a probe of each nginx, and the same back.</summary>
-    private static readonly TimeSpan ActivationPatience = TimeSpan.FromMinutes(4);
+    /// <summary>A test, a reload and a probe of each nginx here, then on each other proxy, and the same back.</summary>
+    private static readonly TimeSpan ActivationPatience = TimeSpan.FromMinutes(6);
 
     public static Command Define() => new("templates", "Shows and changes the nginx templates.")
         { List(), Show(), Preview(), Apply(), History(), Rollback() };
@@ -19,9 +19,16 @@ internal static class Templates
             if (call.Json)
                 Output.Json(templates.Items);
             else
-                Output.Table(templates.Value.Items, ("NGINX", t => t.Nginx), ("VERSION", t => t.Version),
-                    ("SINCE", t => Output.Ago(t.At)), ("FAULT", t => t.Error?.ToString()));
+                Output.Table(templates.Value.Items, ("NGINX", t => t.Nginx), ("OF", t => t.Name), ("VERSION", t => t.Version),
+                    ("SINCE", t => Output.Ago(t.At)), ("TEMPLATES", Overrides), ("FAULT", Fault));
         });
+
+    private static string? Overrides(TemplateStatus status) => status.Templates is null ? null
+        : status.Templates.Where(t => t.Value > 0).OrderBy(t => t.Key, StringComparer.Ordinal).Select(t => $"{t.Key} {t.Value}").ToList()
+            is { Count: > 0 } changed ? string.Join(", ", changed) : "as shipped";
+
+    private static string? Fault(TemplateStatus status) =>
+        status.AwaySince is { } since ? $"routerd {status.Name} not heard of for {Output.Ago(since)}" : status.Error?.ToString();
 
     private static Verb Show()
     {
@@ -121,18 +128,23 @@ internal static class Templates
 
     private static async Task ActivateAsync(Call call, string name, TemplateActivation activation, CancellationToken cancel)
     {
-        var status = await call.Routerd.PostAsync<TemplateActivation, TemplateStatus>(
+        var activated = await call.Routerd.PostAsync<TemplateActivation, ActivatedTemplate>(
             Path(name, "activate"), activation, cancel, ActivationPatience);
         if (call.Json)
-            Output.Json(status.Json);
-        else
-            Output.Line($"{name} is active: the {status.Value.Nginx} nginx serves configuration {status.Value.Version}");
+        {
+            Output.Json(activated.Json);
+            return;
+        }
+        var serves = activated.Value.Nginxes.Select(n => $"the {n.Nginx} nginx serves configuration {n.Version}");
+        Output.Line($"{name} is active: {string.Join(", ", serves)}");
+        foreach (var proxy in activated.Value.Waiting)
+            Output.Note($"proxy {proxy} has not taken it yet, as it is away or slow; it will when it can");
     }
 
     private static string Path(string name, string? below = null) =>
         $"v1/templates/{Uri.EscapeDataString(name)}{(below is null ? "" : "/" + below)}";
 
-    private static Argument<string> Name() => new("NAME") { Description = "The template: global.conf.sbn, local.conf.sbn or error-page.html.sbn" };
+    private static Argument<string> Name() => new("NAME") { Description = "The template, as global.conf.sbn" };
 
     private static Argument<string?> TextFile() => new("FILE")
     {

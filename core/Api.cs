@@ -111,7 +111,9 @@ public sealed record Server
 public sealed record RouteExplanation(string Host, string Outcome, IReadOnlyList<RouteStep> Steps);
 
 /// <summary>One step of a route's decision.</summary>
-/// <param name="Source"><c>postgres</c>, <c>redis</c>, <c>global nginx</c>, <c>options</c>, <c>droidd</c>.</param>
+/// <param name="Source">
+/// <c>postgres</c>, <c>redis</c>, <c>global nginx</c>, <c>options</c>, <c>template</c>, <c>droidd</c>.
+/// </param>
 /// <param name="Found">What it says; null if nothing.</param>
 /// <param name="Note">What follows.</param>
 public sealed record RouteStep(string Source, string? Found, string Note);
@@ -147,9 +149,19 @@ public sealed record TemplatePreview(string Nginx, string Rendered, string Diff,
 /// <summary>Body of <c>POST /v1/templates/{name}/activate</c>: a new text, or the number of an older version; 0 is the shipped text.</summary>
 public sealed record TemplateActivation(string? Text = null, int? Version = null);
 
+/// <summary>A template that is served by.</summary>
+/// <param name="Name">The template's file name.</param>
+/// <param name="Version">The number of its newest version; 0 where it was never changed.</param>
+/// <param name="Nginxes">The nginxes of the proxy that was asked, and what they serve now.</param>
+/// <param name="Waiting">Other proxies that have not taken it yet, because they are away or slow; they will when they can.</param>
+public sealed record ActivatedTemplate(string Name, int Version, IReadOnlyList<TemplateStatus> Nginxes, IReadOnlyList<string> Waiting);
+
 /// <summary>One change of a template's override.</summary>
 /// <param name="Number">From 1, for each template.</param>
-/// <param name="By">The admin's email, or <c>file</c> where the file was edited on the machine.</param>
+/// <param name="By">
+/// The admin's email, or <c>file</c> where the file was edited on a machine; behind the email which proxy refused it, where it was
+/// undone.
+/// </param>
 /// <param name="At">When.</param>
 /// <param name="Sha">SHA-256 of the text; null where the override was removed.</param>
 /// <param name="Diff">A unified diff to the version before, for the first one to the shipped text.</param>

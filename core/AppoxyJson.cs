@@ -31,6 +31,7 @@ namespace Appoxy;
 [JsonSerializable(typeof(TemplateTest))]
 [JsonSerializable(typeof(TemplatePreview))]
 [JsonSerializable(typeof(TemplateActivation))]
+[JsonSerializable(typeof(ActivatedTemplate))]
 [JsonSerializable(typeof(Page<TemplateVersion>))]
 [JsonSerializable(typeof(Page<App>))]
 [JsonSerializable(typeof(Page<Deployment>))]

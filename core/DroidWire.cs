@@ -167,7 +167,17 @@ public sealed record ServerStatus
 /// <param name="Version">The version that serves.</param>
 /// <param name="Error">Null if the newest templates serve; else what is wrong with them.</param>
 /// <param name="At">When this became so.</param>
-public sealed record TemplateStatus(string Nginx, string? Version, TemplateError? Error, DateTimeOffset At);
+public sealed record TemplateStatus(string Nginx, string? Version, TemplateError? Error, DateTimeOffset At)
+{
+    /// <summary>The routerd or droid-server that looks after the nginx; null where that is the one who answers.</summary>
+    public string? Name { get; init; }
+
+    /// <summary>Of each template the newest version that it has taken or refused, 0 for the shipped text; null for a local nginx.</summary>
+    public IReadOnlyDictionary<string, int>? Templates { get; init; }
+
+    /// <summary>When its routerd was last heard of; null while it is.</summary>
+    public DateTimeOffset? AwaySince { get; init; }
+}
 
 /// <summary>What is wrong with a template.</summary>
 /// <param name="Template">The template's file name.</param>

@@ -38,7 +38,9 @@ try
     builder.Services.AddSingleton<GlobalConfig>().AddHostedService(s => s.GetRequiredService<GlobalConfig>());
     builder.Services.AddHostedService(s =>
         ActivatorUtilities.CreateInstance<LogRotation>(s, "global", s.GetRequiredService<RouterdSettings>().Nginx));
-    builder.Services.AddSingleton<TemplateVersions>().AddHostedService(s => s.GetRequiredService<TemplateVersions>());
+    builder.Services.AddSingleton<TemplateVersions>().AddSingleton<TemplatedNginxes>().AddSingleton<TemplateActivations>();
+    builder.Services.AddSingleton<Proxies>().AddHostedService(s => s.GetRequiredService<Proxies>());
+    builder.Services.AddSingleton<TemplateSync>().AddHostedService(s => s.GetRequiredService<TemplateSync>());
     builder.Services.AddHostedService<Reconcile>();
     builder.Services.AddSingleton<Removals>().AddHostedService(s => s.GetRequiredService<Removals>());
     builder.Services.AddSingleton<DeploymentRunner>().AddHostedService(s => s.GetRequiredService<DeploymentRunner>());

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Net;
 using System.Text.Json;
+using System.Text.RegularExpressions;
 using Microsoft.Extensions.Logging;
 
 namespace Appoxy.Nginx;
@@ -24,11 +25,13 @@ public sealed partial class NginxConfig(
 {
     private const string Link = "current";
 
-    // nginx gives new workers 100 ms before it tells the old ones to end, and until then either may answer.
     private const int ProbeVisits = 6;
     private static readonly TimeSpan ProbePause = TimeSpan.FromMilliseconds(50);
     private static readonly TimeSpan ProbeTimeout = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan RetryAfter = TimeSpan.FromSeconds(30);
+
+    /// <summary>How long a passed test holds: from a try to the activation that follows it.</summary>
+    private static readonly TimeSpan PassHolds = TimeSpan.FromSeconds(30);
 
     private readonly HttpClient control = LocalHttp.For("unix:" + settings.ControlSocket, TimeSpan.FromSeconds(2));
     private readonly HttpClient visitor = LocalHttp.For(listener(settings), TimeSpan.FromSeconds(5));
@@ -38,6 +41,8 @@ public sealed partial class NginxConfig(
     private string? lastFault;
     private DateTimeOffset triedAt;
     private (string Version, TemplateError Error)? failedProbe;
+    private (string Version, DateTimeOffset At)? passed;
+    private Serving? serving;
 
     /// <summary>What became of the newest templates.</summary>
     public TemplateStatus Status { get; private set; } =
@@ -78,8 +83,9 @@ public sealed partial class NginxConfig(
             // The version that serves, so that the diff shows what the template changes and nothing else.
             var version = Status.Version ?? "";
             var rendered = RenderedConfig.Of(folder, name, model(version, settings));
-            return new TemplatePreview(name, rendered.TextOf(template), await DiffAsync(rendered, cancel),
-                await test.FaultAsync(nginx => RenderedConfig.Of(folder, name, model(version, nginx)), cancel));
+            var diff = await DiffAsync(rendered, cancel);
+            return new TemplatePreview(name, rendered.TextOf(template), diff,
+                await FaultAsync(folder, RenderedConfig.Of(folder, name, model("", settings)).Hash(), cancel));
         }
         catch (TemplateException fault)
         {
@@ -89,6 +95,18 @@ public sealed partial class NginxConfig(
         {
             gate.Release();
         }
+    }
+
+    /// <summary>
+    /// Where the first match in what serves came from; null where there is none, or where what serves was rendered before this
+    /// daemon's start and the templates have been refused since.
+    /// </summary>
+    public (Match Match, string Template, int Line, string? Override)? Find(Regex sought)
+    {
+        if (serving is not { } now || sought.Match(now.Config.Text) is not { Success: true } match)
+            return null;
+        var (template, line) = now.Config.Origins[now.Config.Text.AsSpan(0, match.Index).Count('\n')];
+        return (match, template, line, now.Folder.Override(template));
     }
 
     private Task<TemplateFolder> ReadAsync(CancellationToken cancel) =>
@@ -116,6 +134,7 @@ public sealed partial class NginxConfig(
             }
             if (version != Status.Version || Status.Error is not null)
                 LogApplied(log, name, version);
+            serving = new Serving(folder, RenderedConfig.Of(folder, name, model(version, settings)).Config);
             Status = new TemplateStatus(name, version, null, time.GetUtcNow());
             lastFault = null;
         }
@@ -150,10 +169,20 @@ public sealed partial class NginxConfig(
     {
         if (failedProbe is { } failed && failed.Version == version)
             throw new TemplateException(failed.Error);
-        if (await test.FaultAsync(nginx => RenderedConfig.Of(folder, name, model(version, nginx)), cancel) is { } fault)
+        if (await FaultAsync(folder, version, cancel) is { } fault)
             throw new TemplateException(fault);
         await RenderedConfig.Of(folder, name, model(version, settings))
             .WriteAsync(Path.Combine(settings.Root, "versions", version), cancel);
+    }
+
+    /// <summary>Tests a version, unless that was done just now.</summary>
+    private async Task<TemplateError?> FaultAsync(TemplateFolder folder, string version, CancellationToken cancel)
+    {
+        if (passed is { } pass && pass.Version == version && time.GetUtcNow() - pass.At < PassHolds)
+            return null;
+        var fault = await test.FaultAsync(nginx => RenderedConfig.Of(folder, name, model(version, nginx)), cancel);
+        passed = fault is null ? (version, time.GetUtcNow()) : null;
+        return fault;
     }
 
     private async Task SwitchAsync(string version, CancellationToken cancel)
@@ -184,18 +213,26 @@ public sealed partial class NginxConfig(
     /// <summary>Reloads nginx and waits until new workers serve this version; where nginx does not run, there is nothing to do.</summary>
     private async Task ReloadAsync(string version, CancellationToken cancel)
     {
+        var before = NginxMaster.Workers(settings.PidFile);
         if (!NginxMaster.Reload(settings.PidFile))
             return;
         if (!await TakesAsync(version, cancel))
             throw new TemplateException(new TemplateError($"{name}.conf.sbn", 0,
                 $"nginx did not take the new configuration within {ProbeTimeout.TotalSeconds} s; its error log says why"));
-        if (await ProbeAsync(cancel) is not { } fault)
+        if (await ProbeAsync(await LeftAsync(before, cancel) ? TimeSpan.Zero : ProbePause, cancel) is not { } fault)
+        {
+            if (NginxMaster.EndOldest(settings.PidFile, MostOldMemory) is > 0 and var ended)
+                LogEnded(log, name, ended);
             return;
+        }
         // Remembered, since a second try would fail visitors again.
         var error = new TemplateError($"{name}.conf.sbn", 0, fault);
         failedProbe = (version, error);
         throw new TemplateException(error);
     }
+
+    private long MostOldMemory => Quantities.TryParseBytes(settings.MaxOldMemory, out var bytes) ? bytes
+        : GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 4;
 
     /// <summary>Whether within the time-out a worker answers with this version.</summary>
     private async Task<bool> TakesAsync(string version, CancellationToken cancel)
@@ -205,7 +242,23 @@ public sealed partial class NginxConfig(
         {
             if (await ServingAsync(cancel) == version)
                 return true;
-            await Task.Delay(TimeSpan.FromMilliseconds(50), time, cancel);
+            await Task.Delay(TimeSpan.FromMilliseconds(20), time, cancel);
+        }
+        return false;
+    }
+
+    /// <summary>
+    /// Waits until the workers of before take no more requests. nginx gives the new ones 100 ms before it tells the old ones to end,
+    /// and until then either may answer. False where that can't be seen: then the probe takes longer than that.
+    /// </summary>
+    private async Task<bool> LeftAsync(HashSet<int>? before, CancellationToken cancel)
+    {
+        var waited = Stopwatch.StartNew();
+        while (before is not null && waited.Elapsed < ProbeTimeout && NginxMaster.Workers(settings.PidFile) is { } now)
+        {
+            if (!now.Overlaps(before))
+                return true;
+            await Task.Delay(TimeSpan.FromMilliseconds(10), time, cancel);
         }
         return false;
     }
@@ -213,7 +266,7 @@ public sealed partial class NginxConfig(
     /// <summary>
     /// Visits nginx once more where it truly serves, with its own user, files and Redis: what is wrong; null if nothing.
     /// </summary>
-    private async Task<string?> ProbeAsync(CancellationToken cancel)
+    private async Task<string?> ProbeAsync(TimeSpan pause, CancellationToken cancel)
     {
         var (waited, answers, fault) = (Stopwatch.StartNew(), 0, "");
         while (answers < ProbeVisits)
@@ -228,9 +281,9 @@ public sealed partial class NginxConfig(
             }
             catch (Exception e) when (e is HttpRequestException || (e is TaskCanceledException && !cancel.IsCancellationRequested))
             {
-                fault = e.Message;
+                (fault, pause) = (e.Message, ProbePause);
             }
-            await Task.Delay(ProbePause, time, cancel);
+            await Task.Delay(pause, time, cancel);
         }
         return null;
     }
@@ -240,7 +293,10 @@ public sealed partial class NginxConfig(
     {
         try
         {
-            return (await control.GetStringAsync("version", cancel)).Trim();
+            // A kept connection would be answered by an old worker for as long as that has it.
+            using var request = new HttpRequestMessage(HttpMethod.Get, "version") { Headers = { ConnectionClose = true } };
+            using var answer = (await control.SendAsync(request, cancel)).EnsureSuccessStatusCode();
+            return (await answer.Content.ReadAsStringAsync(cancel)).Trim();
         }
         catch (Exception e) when (e is HttpRequestException || (e is TaskCanceledException && !cancel.IsCancellationRequested))
         {
@@ -261,11 +317,18 @@ public sealed partial class NginxConfig(
             version.Delete(recursive: true);
     }
 
+    /// <summary>What serves, with the templates that it came from.</summary>
+    private sealed record Serving(TemplateFolder Folder, RenderedTemplate Config);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "{Nginx} nginx serves configuration {Version}")]
     private static partial void LogApplied(ILogger log, string nginx, string version);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "{Nginx} nginx keeps {Version}: {Fault}")]
     private static partial void LogRefused(ILogger log, string nginx, string fault, string? version);
+
+    [LoggerMessage(Level = LogLevel.Warning,
+        Message = "{Nginx} nginx: {Count} old workers held too much memory and were ended, with the websockets that were still open there")]
+    private static partial void LogEnded(ILogger log, string nginx, int count);
 
     [LoggerMessage(Level = LogLevel.Debug, Message = "{Nginx} nginx's control socket: {Fault}")]
     private static partial void LogProbe(ILogger log, string nginx, string fault);

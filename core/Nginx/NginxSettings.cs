@@ -45,6 +45,12 @@ public sealed class NginxSettings
     /// <summary>The size from which a log file is put aside; three old ones are kept.</summary>
     public string MaxLog { get; set; } = "64m";
 
+    /// <summary>
+    /// The memory that workers of before a reload may hold while their websockets last; beyond it the oldest are ended. Null for a
+    /// quarter of the machine's.
+    /// </summary>
+    public string? MaxOldMemory { get; set; }
+
     /// <summary>The port for visitors of an nginx that is but tested; null for one that serves.</summary>
     public int? TestPort { get; private set; }
 
@@ -79,6 +85,8 @@ public sealed class NginxSettings
             yield return $"nginx:workers is '{Workers}': give auto or a number from 1 to 1024";
         if (!Quantities.TryParseBytes(MaxLog, out var log) || log < 1 << 10)
             yield return $"nginx:maxLog is '{MaxLog}': give a size of 1k or more such as 64m";
+        if (MaxOldMemory is not null && !Quantities.TryParseBytes(MaxOldMemory, out _))
+            yield return $"nginx:maxOldMemory is '{MaxOldMemory}': give a size such as 512m";
         if (!Quantities.TryParseBytes(MaxBody, out _))
             yield return $"nginx:maxBody is '{MaxBody}': give a size such as 100m";
     }

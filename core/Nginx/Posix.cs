@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
 
 namespace Appoxy.Nginx;
 
@@ -20,6 +21,40 @@ internal static partial class Posix
         if (Chown(path, owner, owner) != 0)
             throw new IOException($"can't give {path} to user {owner}: {Marshal.GetLastPInvokeErrorMessage()}");
     }
+
+    /// <summary>
+    /// Opens a file for reading if it is a regular one. .NET would open whatever is there, and at a FIFO wait for its other end.
+    /// </summary>
+    /// <returns>Null where something else is there.</returns>
+    /// <exception cref="FileNotFoundException">Nothing is there.</exception>
+    /// <exception cref="IOException">It can't be opened.</exception>
+    internal static SafeFileHandle? OpenRegular(string path)
+    {
+        const int nonBlocking = 0x800, noTerminal = 0x100, closeOnExec = 0x80000, noEntry = 2, emptyPath = 0x1000, type = 1;
+        const int regular = 0x8000, typeMask = 0xF000;
+        var handle = Open(path, nonBlocking | noTerminal | closeOnExec);
+        if (handle.IsInvalid)
+            throw Marshal.GetLastPInvokeError() == noEntry ? new FileNotFoundException("no such file", path)
+                : new IOException(Marshal.GetLastPInvokeErrorMessage());
+        if (Stat(handle, "", emptyPath, type, out var status) == 0 && (status.Mode & typeMask) == regular)
+            return handle;
+        handle.Dispose();
+        return null;
+    }
+
+    /// <summary>The one part of <c>struct statx</c> that is read; its layout is the same on every machine.</summary>
+    [StructLayout(LayoutKind.Explicit, Size = 256)]
+    private struct Statx
+    {
+        [FieldOffset(28)]
+        public ushort Mode;
+    }
+
+    [LibraryImport("libc", EntryPoint = "open", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial SafeFileHandle Open(string path, int flags);
+
+    [LibraryImport("libc", EntryPoint = "statx", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int Stat(SafeFileHandle file, string path, int flags, uint mask, out Statx status);
 
     [LibraryImport("libc", EntryPoint = "chown", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int Chown(string path, int owner, int group);

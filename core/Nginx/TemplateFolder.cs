@@ -21,23 +21,29 @@ public sealed record RenderedTemplate(string Text, IReadOnlyList<(string Templat
 /// <summary>The templates as they lie on disk at one moment: shipped ones, with the admin's overrides in their place.</summary>
 public sealed class TemplateFolder
 {
+    /// <summary>The longest template, in bytes.</summary>
+    public const int MaxBytes = 256 << 10;
+
     private const string Extension = ".sbn";
+    private const int MaxIncludes = 20;
 
     // Below 1 MiB, at which Scriban would cut the output off without a word.
     private const int MaxOutput = 1_000_000;
     private static readonly TimeSpan RenderTimeout = TimeSpan.FromSeconds(5);
     private readonly SortedDictionary<string, string> shipped;
     private readonly SortedDictionary<string, string> overrides;
+    private readonly SortedDictionary<string, string> faults;
     private readonly SortedDictionary<string, string> templates;
 
-    private TemplateFolder(SortedDictionary<string, string> shipped, SortedDictionary<string, string> overrides)
+    private TemplateFolder(
+        SortedDictionary<string, string> shipped, SortedDictionary<string, string> overrides, SortedDictionary<string, string> faults)
     {
-        (this.shipped, this.overrides) = (shipped, overrides);
+        (this.shipped, this.overrides, this.faults) = (shipped, overrides, faults);
         templates = new SortedDictionary<string, string>(shipped, StringComparer.Ordinal);
         foreach (var (name, text) in overrides)
             templates[name] = text;
         using var sha = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        foreach (var (name, text) in templates)
+        foreach (var (name, text) in templates.Concat(faults))
             sha.AppendData(Encoding.UTF8.GetBytes($"{name}\0{text}\0"));
         Hash = Convert.ToHexStringLower(sha.GetHashAndReset())[..16];
     }
@@ -54,56 +60,105 @@ public sealed class TemplateFolder
     /// <summary>The admin's text of a template; null where the shipped one holds.</summary>
     public string? Override(string name) => overrides.GetValueOrDefault(name);
 
+    /// <summary>Whether something lies there under this name that is no template, as a FIFO or a huge file.</summary>
+    public bool IsFaulty(string name) => faults.ContainsKey(name);
+
     /// <summary>The same templates with another text for one; null for the shipped one.</summary>
     public TemplateFolder With(string name, string? text)
     {
         var changed = new SortedDictionary<string, string>(overrides, StringComparer.Ordinal);
+        var faulty = new SortedDictionary<string, string>(faults, StringComparer.Ordinal);
         changed.Remove(name);
+        faulty.Remove(name);
         if (text is not null)
             changed[name] = text;
-        return new TemplateFolder(shipped, changed);
+        return new TemplateFolder(shipped, changed, faulty);
     }
 
     /// <summary>Reads <paramref name="shipped"/> and, where it exists, <paramref name="overrides"/>.</summary>
-    /// <exception cref="IOException">A file can't be read.</exception>
-    public static async Task<TemplateFolder> ReadAsync(string shipped, string overrides, CancellationToken cancel) =>
-        new(await ReadAsync(shipped, cancel), await ReadAsync(overrides, cancel));
+    /// <exception cref="IOException">A folder can't be read; a file that can't be read shows when a template is rendered.</exception>
+    public static async Task<TemplateFolder> ReadAsync(string shipped, string overrides, CancellationToken cancel)
+    {
+        var faults = new SortedDictionary<string, string>(StringComparer.Ordinal);
+        return new(await ReadAsync(shipped, faults, cancel), await ReadAsync(overrides, faults, cancel), faults);
+    }
 
-    private static async Task<SortedDictionary<string, string>> ReadAsync(string folder, CancellationToken cancel)
+    private static async Task<SortedDictionary<string, string>> ReadAsync(
+        string folder, SortedDictionary<string, string> faults, CancellationToken cancel)
     {
         var templates = new SortedDictionary<string, string>(StringComparer.Ordinal);
         if (!Directory.Exists(folder))
             return templates;
-        foreach (var file in Directory.EnumerateFiles(folder, "*" + Extension))
-            templates[Path.GetFileName(file)] = await File.ReadAllTextAsync(file, cancel);
+        // A leading dot is an editor's, for its own files.
+        foreach (var name in Directory.EnumerateFiles(folder, "*" + Extension).Select(f => Path.GetFileName(f)).Where(n => n[0] != '.'))
+        {
+            try
+            {
+                templates[name] = await ReadFileAsync(Path.Combine(folder, name), cancel);
+            }
+            catch (FileNotFoundException) when (new FileInfo(Path.Combine(folder, name)).LinkTarget is null)
+            {
+                // Removed meanwhile.
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                faults[name] = $"{Path.Combine(folder, name)} can't be read: {e.Message}";
+            }
+        }
         return templates;
+    }
+
+    private static async Task<string> ReadFileAsync(string path, CancellationToken cancel)
+    {
+        using var file = Posix.OpenRegular(path) ?? throw new IOException("it is no regular file");
+        var text = new byte[MaxBytes + 1];
+        var length = 0;
+        while (length < text.Length && await RandomAccess.ReadAsync(file, text.AsMemory(length), length, cancel) is > 0 and var read)
+            length += read;
+        return length > MaxBytes ? throw new IOException($"it has more than {MaxBytes >> 10} KiB")
+            : Encoding.UTF8.GetString(text.AsSpan(0, length)).TrimStart('\uFEFF');
     }
 
     /// <summary>Renders one template. Unknown variables and members are errors; loops, output and time are bounded.</summary>
     /// <exception cref="TemplateException">The template is missing, does not parse, or fails.</exception>
     public RenderedTemplate Render(string name, object model)
     {
-        if (!templates.TryGetValue(name, out var source))
-            throw new TemplateException(new TemplateError(name, 0, "there is no such template"));
-        var template = Template.Parse(source, name);
-        if (template.HasErrors)
-        {
-            var fault = template.Messages.First(m => m.Type == ParserMessageType.Error);
-            throw new TemplateException(new TemplateError(fault.Span.FileName ?? name, fault.Span.Start.Line + 1, fault.Message));
-        }
+        foreach (var (file, fault) in faults)
+            throw new TemplateException(new TemplateError(file, 0, fault));
+        var template = Parse(name);
         var members = new ScriptObject();
         members.Import(model, renamer: StandardMemberRenamer.Rename);
+        var depth = 0;
+        // In place of Scriban's own, which gives back a text: then each of its lines would come from the one that includes.
+        members.Import("include", (TemplateContext context, SourceSpan caller, string included) =>
+        {
+            if (++depth > MaxIncludes)
+                throw new ScriptRuntimeException(caller, $"templates include each other more than {MaxIncludes} deep");
+            try
+            {
+                context.Evaluate(Parse(included, caller).Page!);
+            }
+            catch (TemplateException fault)
+            {
+                throw new IncludeException(caller, fault.Error);
+            }
+            finally
+            {
+                depth--;
+            }
+        });
         using var timeout = new CancellationTokenSource(RenderTimeout);
         var context = new TemplateContext
         {
             CancellationToken = timeout.Token,
             StrictVariables = true,
+            // Else what is included is written line by line, each as if it were its statement's first.
+            AutoIndent = false,
             EnableRelaxedMemberAccess = false,
             EnableRelaxedTargetAccess = false,
             LoopLimit = 100_000,
             RegexTimeOut = TimeSpan.FromSeconds(1),
             MemberRenamer = StandardMemberRenamer.Rename,
-            TemplateLoader = new Loader(templates),
         };
         var output = new TracedOutput(context, name);
         context.PushOutput(output);
@@ -112,11 +167,36 @@ public sealed class TemplateFolder
         {
             template.Render(context);
         }
+        catch (IncludeException fault)
+        {
+            throw new TemplateException(fault.Error);
+        }
         catch (ScriptRuntimeException fault)
         {
             throw new TemplateException(new TemplateError(fault.Span.FileName ?? name, fault.Span.Start.Line + 1, fault.OriginalMessage));
         }
         return output.Result();
+    }
+
+    /// <param name="name">The template.</param>
+    /// <param name="caller">Where it is included; null for what is rendered itself.</param>
+    private Template Parse(string name, SourceSpan? caller = null)
+    {
+        if (!templates.TryGetValue(name, out var source))
+            throw new TemplateException(caller is { } at
+                ? new TemplateError(at.FileName, at.Start.Line + 1, $"there is no template '{name}' to include")
+                : new TemplateError(name, 0, "there is no such template"));
+        var template = Template.Parse(source, name);
+        if (!template.HasErrors)
+            return template;
+        var fault = template.Messages.First(m => m.Type == ParserMessageType.Error);
+        throw new TemplateException(new TemplateError(fault.Span.FileName ?? name, fault.Span.Start.Line + 1, fault.Message));
+    }
+
+    /// <summary>Carries a fault of an included template through Scriban, which wraps what is not its own.</summary>
+    private sealed class IncludeException(SourceSpan span, TemplateError error) : ScriptRuntimeException(span, error.Message)
+    {
+        public TemplateError Error { get; } = error;
     }
 
     /// <summary>Remembers which template line each line of output came from, so that nginx's complaint can name it.</summary>
@@ -156,17 +236,5 @@ public sealed class TemplateFolder
         }
 
         public RenderedTemplate Result() => new(text.ToString(), origins);
-    }
-
-    private sealed class Loader(SortedDictionary<string, string> templates) : ITemplateLoader
-    {
-        public string GetPath(TemplateContext context, SourceSpan callerSpan, string templateName) => templateName;
-
-        public string? Load(TemplateContext context, SourceSpan callerSpan, string templatePath) =>
-            templates.GetValueOrDefault(templatePath)
-            ?? throw new ScriptRuntimeException(callerSpan, $"there is no template '{templatePath}' to include");
-
-        public ValueTask<string?> LoadAsync(TemplateContext context, SourceSpan callerSpan, string templatePath) =>
-            ValueTask.FromResult(Load(context, callerSpan, templatePath));
     }
 }

@@ -11,7 +11,7 @@ internal static class Spec
     /// The spec with the deployment that runs, else the last that went live: a failed one is not tried again by a later change.
     /// Null where neither is there.
     /// </summary>
-    public static async Task<(string Server, DroidSpec? Spec)> WantedAsync(NpgsqlDataSource db, string uid, CancellationToken cancel)
+    public static async Task<(string Server, DroidSpec? Spec)> WantedAsync(NpgsqlConnection db, string uid, CancellationToken cancel)
     {
         var row = await db.FirstAsync<SpecRow>("""
             select a.uid, a.name, a.generation, a.desired, a.settings, a.env, p.server, d.number, d.source, d.builder, d.by_admin

@@ -1,8 +1,10 @@
 using System.Text.Json;
+using System.Text.RegularExpressions;
 using Appoxy.Routerd.Database;
 using Appoxy.Routerd.Domains;
 using Appoxy.Routerd.Routing;
 using Appoxy.Routerd.Servers;
+using Appoxy.Routerd.Templates;
 using Appoxy.Routerd.Users;
 using Microsoft.AspNetCore.Http.HttpResults;
 using Npgsql;
@@ -17,7 +19,7 @@ internal static class RouteEndpoints
 
     private static async Task<Ok<RouteExplanation>> ExplainAsync(
         string host, Caller caller, NpgsqlDataSource db, Redis redis, RouterdSettings settings, DroidServers servers,
-        CancellationToken cancel)
+        GlobalConfig global, TemplateVersions versions, CancellationToken cancel)
     {
         if (!Names.TryNormalizeHost(host, out var name))
             throw Problem.BadRequest("Give a hostname such as www.example.com, without port or path.");
@@ -26,7 +28,8 @@ internal static class RouteEndpoints
         if (!caller.Admin && app?.OwnerId != caller.Id)
             throw Problem.NotFound($"None of your apps is at {name}.");
         if (name == "console." + settings.Domain)
-            return TypedResults.Ok(new RouteExplanation(name, "goes to the console", [await NginxAsync(settings, name, cancel)]));
+            return TypedResults.Ok(new RouteExplanation(name, "goes to the console", [await NginxAsync(settings, name, cancel),
+                await TemplateAsync(global, versions, $@"server_name\s+{Regex.Escape(name)}(?=[\s;])", cancel)]));
         var by = app is null || app.Hostname == name ? "" : app.Hostname is null ? ", by its direct address" : $", by {app.Hostname}";
         var steps = new List<RouteStep>
         {
@@ -40,6 +43,8 @@ internal static class RouteEndpoints
             steps.Add(new("options", string.Join(", ", options), "what the app asks the global nginx to do before it passes a request on"));
         if (app is null)
             return TypedResults.Ok(new RouteExplanation(name, "unknown here: visitors get 404", steps));
+        steps.Add(await TemplateAsync(global, versions,
+            $@"(upstream\s+{Regex.Escape(app.Server)}\.\w+)\s*\{{[^}}]*?\sserver\s+([^\s;]+)", cancel));
         var (step, state) = await DroidAsync(servers, app, cancel);
         steps.Add(step);
         return TypedResults.Ok(new RouteExplanation(name, $"goes to app {app.Name} on {app.Server}: {state}", steps));
@@ -100,6 +105,23 @@ internal static class RouteEndpoints
             return new RouteStep("global nginx", null, "does not answer at its control socket");
         }
     }
+
+    /// <summary>Which template, and which line of it, made the part of the configuration that a host ends in.</summary>
+    private static async Task<RouteStep> TemplateAsync(
+        GlobalConfig global, TemplateVersions versions, string sought, CancellationToken cancel)
+    {
+        if (global.Find(new Regex(sought, RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1))) is not var (match, template, line, text))
+            return new RouteStep("template", null, global.Status.Error is { } fault
+                ? $"can't be told while the newest templates are refused: {fault}"
+                : "the templates in force have no such line: visitors get 502 or another site");
+        var found = match.Groups.Count > 1 ? $"{match.Groups[1].Value} → {match.Groups[2].Value}" : match.Value;
+        return new RouteStep("template", found, $"{template}:{line}, {await OriginAsync(versions, template, text, cancel)}");
+    }
+
+    private static async Task<string> OriginAsync(TemplateVersions versions, string template, string? text, CancellationToken cancel) =>
+        text is null ? "as shipped"
+        : await versions.NumberAsync(template, TemplateVersions.ShaOf(text)!, cancel) is { } number ? $"version {number}"
+        : "edited by hand and no version yet";
 
     private static string? Text(JsonDocument answer, string member) =>
         answer.RootElement.ValueKind == JsonValueKind.Object && answer.RootElement.TryGetProperty(member, out var value)

@@ -13,6 +13,9 @@ namespace Appoxy.Routerd.Servers;
 /// </summary>
 internal sealed partial class DroidServers : IDisposable
 {
+    private const int LockTries = 200;
+    private static readonly TimeSpan LockPause = TimeSpan.FromMilliseconds(100);
+
     private readonly RouterdSettings settings;
     private readonly NpgsqlDataSource db;
     private readonly ILogger<DroidServers> log;
@@ -80,10 +83,10 @@ internal sealed partial class DroidServers : IDisposable
     /// <exception cref="Problem">The droid-server is away, or refuses the spec.</exception>
     public async Task<DroidStatus?> PutAsync(string uid, CancellationToken cancel)
     {
-        using var held = await HoldAsync(uid, cancel);
+        await using var held = await HoldAsync(uid, cancel);
         for (var again = false; ; again = true)
         {
-            if (await Spec.WantedAsync(db, uid, cancel) is not (var server, { } spec))
+            if (await Spec.WantedAsync(held.Connection, uid, cancel) is not (var server, { } spec))
                 return null;
             try
             {
@@ -115,16 +118,42 @@ internal sealed partial class DroidServers : IDisposable
 
     public async Task DeleteAsync(string uid, string server, CancellationToken cancel)
     {
-        using (await HoldAsync(uid, cancel))
+        await using (await HoldAsync(uid, cancel))
             await this[server].DeleteAsync(uid, cancel);
         gates.TryRemove(uid, out _);
     }
 
-    private async Task<IDisposable> HoldAsync(string uid, CancellationToken cancel)
+    /// <summary>
+    /// Lets one change at a time be told of a droid, of all routerds: the gate is for this one, so that few connections wait, and the
+    /// lock in Postgres is for the others.
+    /// </summary>
+    /// <exception cref="Problem">503: another routerd does not come to an end.</exception>
+    private async Task<Held> HoldAsync(string uid, CancellationToken cancel)
     {
         var gate = gates.GetOrAdd(uid, _ => new SemaphoreSlim(1, 1));
         await gate.WaitAsync(cancel);
-        return new Held(gate);
+        NpgsqlConnection? connection = null;
+        try
+        {
+            connection = await db.OpenConnectionAsync(cancel);
+            // The lock goes with the transaction; that of a session would stay until its connection is taken from the pool again.
+            var transaction = await connection.BeginTransactionAsync(cancel);
+            for (var tries = 0; !await connection.FirstAsync<bool>(
+                     "select pg_try_advisory_xact_lock(hashtextextended('appoxy droid ' || @uid, 0))", new { uid }, cancel); tries++)
+            {
+                if (tries == LockTries)
+                    throw Problem.Unavailable("Another routerd is still telling its droid-server of this app. Try again in a moment.");
+                await Task.Delay(LockPause, cancel);
+            }
+            return new Held(gate, connection, transaction);
+        }
+        catch
+        {
+            if (connection is not null)
+                await connection.DisposeAsync();
+            gate.Release();
+            throw;
+        }
     }
 
     private IReadOnlyList<ServerSettings> ReadFile()
@@ -151,9 +180,16 @@ internal sealed partial class DroidServers : IDisposable
             client.Dispose();
     }
 
-    private sealed class Held(SemaphoreSlim gate) : IDisposable
+    private sealed class Held(SemaphoreSlim gate, NpgsqlConnection connection, NpgsqlTransaction transaction) : IAsyncDisposable
     {
-        public void Dispose() => gate.Release();
+        public NpgsqlConnection Connection => connection;
+
+        public async ValueTask DisposeAsync()
+        {
+            await transaction.DisposeAsync();
+            await connection.DisposeAsync();
+            gate.Release();
+        }
     }
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Server} holds generation {Held} of {Uid}, Postgres {Generation}: going past it")]

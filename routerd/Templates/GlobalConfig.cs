@@ -1,3 +1,4 @@
+using System.Text.RegularExpressions;
 using Appoxy.Nginx;
 using Appoxy.Routerd.Servers;
 
@@ -19,6 +20,9 @@ internal sealed class GlobalConfig(RouterdSettings settings, DroidServers server
     /// <inheritdoc cref="NginxConfig.TryAsync"/>
     public Task<TemplatePreview> TryAsync(string template, string? text, CancellationToken cancel) =>
         nginx.TryAsync(template, text, cancel);
+
+    /// <inheritdoc cref="NginxConfig.Find"/>
+    public (Match Match, string Template, int Line, string? Override)? Find(Regex sought) => nginx.Find(sought);
 
     /// <summary>Applies what lies in the folder now, rather than within a second.</summary>
     public Task<TemplateStatus> ApplyAsync(CancellationToken cancel) => nginx.ApplyAsync(cancel);

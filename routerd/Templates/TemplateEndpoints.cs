@@ -21,34 +21,35 @@ internal static class TemplateEndpoints
             .ProducesProblem(404);
         group.MapGet("/{name}/versions", VersionsAsync).WithSummary("The versions of a template, newest first").ProducesProblem(404);
         group.MapPost("/{name}/activate", ActivateAsync)
-            .WithSummary("Tests a text or an older version, and serves by it; where the test or the probe fails, all is as before")
+            .WithSummary("Tests a text or an older version, and serves by it on every proxy; where one refuses it, all is as before")
             .ProducesProblem(404).ProducesProblem(409).ProducesProblem(422);
         group.MapDelete("/{name}", RemoveAsync).WithSummary("Goes back to the shipped text")
             .ProducesProblem(404).ProducesProblem(409).ProducesProblem(422);
     }
 
     private static async Task<Ok<Page<TemplateStatus>>> ListAsync(
-        GlobalConfig global, DroidServers servers, TimeProvider time, CancellationToken cancel)
+        Proxies proxies, DroidServers servers, TimeProvider time, CancellationToken cancel)
     {
-        var locals = await Task.WhenAll(servers.Known.Select(s => LocalAsync(servers, s.Name, time, cancel)));
-        return TypedResults.Ok(new Page<TemplateStatus>([global.Status, .. locals]));
+        var locals = Task.WhenAll(servers.Known.Select(s => LocalAsync(servers, s.Name, time, cancel)));
+        return TypedResults.Ok(new Page<TemplateStatus>([.. await proxies.ListAsync(cancel), .. await locals]));
     }
 
     private static async Task<TemplateStatus> LocalAsync(DroidServers servers, string server, TimeProvider time, CancellationToken cancel)
     {
         try
         {
-            return (await servers[server].StatusAsync(cancel)).Templates;
+            return (await servers[server].StatusAsync(cancel)).Templates with { Name = server };
         }
         catch (Problem e)
         {
-            return new TemplateStatus("local", null, new TemplateError("local.conf.sbn", 0, e.Message), time.GetUtcNow());
+            return new TemplateStatus("local", null, new TemplateError("local.conf.sbn", 0, e.Message), time.GetUtcNow()) { Name = server };
         }
     }
 
-    private static async Task<Ok<NginxTemplate>> ShowAsync(string name, TemplateVersions versions, CancellationToken cancel)
+    private static async Task<Ok<NginxTemplate>> ShowAsync(
+        string name, TemplateSync sync, TemplateVersions versions, CancellationToken cancel)
     {
-        var folder = await FolderOfAsync(name, versions, cancel);
+        var folder = await FolderOfAsync(name, sync, cancel);
         var text = folder.Override(name);
         var newest = await versions.ListAsync(name, 1, cancel);
         return TypedResults.Ok(new NginxTemplate
@@ -61,16 +62,16 @@ internal static class TemplateEndpoints
     }
 
     private static async Task<Ok<TemplatePreview>> PreviewAsync(
-        string name, TemplateText body, TemplateVersions versions, GlobalConfig global, DroidServers servers, CancellationToken cancel)
+        string name, TemplateText body, TemplateSync sync, TemplatedNginxes nginxes, CancellationToken cancel)
     {
-        await FolderOfAsync(name, versions, cancel);
-        return TypedResults.Ok(await TryAsync(name, Checked(body.Text), global, servers, cancel));
+        await FolderOfAsync(name, sync, cancel);
+        return TypedResults.Ok(await nginxes.TryAsync(name, Checked(body.Text), cancel));
     }
 
     private static async Task<Ok<Page<TemplateVersion>>> VersionsAsync(
-        string name, int? limit, TemplateVersions versions, CancellationToken cancel)
+        string name, int? limit, TemplateSync sync, TemplateVersions versions, CancellationToken cancel)
     {
-        var folder = await FolderOfAsync(name, versions, cancel);
+        var folder = await FolderOfAsync(name, sync, cancel);
         if (limit is < 1 or > MaxListed)
             throw Problem.BadRequest($"limit must be from 1 to {MaxListed}.");
         var count = limit ?? 20;
@@ -89,11 +90,11 @@ internal static class TemplateEndpoints
             ($"{name} {(row.Text is null ? "as shipped" : $"version {row.Number}")}", row.Text ?? folder.Shipped(name)!);
     }
 
-    private static async Task<Results<Ok<TemplateStatus>, ProblemHttpResult>> ActivateAsync(
-        string name, TemplateActivation body, Caller caller, TemplateVersions versions, GlobalConfig global, DroidServers servers,
+    private static async Task<Results<Ok<ActivatedTemplate>, ProblemHttpResult>> ActivateAsync(
+        string name, TemplateActivation body, Caller caller, TemplateSync sync, TemplateVersions versions, TemplateActivations activations,
         CancellationToken cancel)
     {
-        var folder = await FolderOfAsync(name, versions, cancel);
+        var folder = await FolderOfAsync(name, sync, cancel);
         if (body is { Text: null, Version: null } or { Text: not null, Version: not null })
             throw Problem.BadRequest("Give one of text and version.");
         var text = body.Version switch
@@ -103,71 +104,19 @@ internal static class TemplateEndpoints
             { } number => (await versions.FindAsync(name, number, cancel)
                 ?? throw Problem.NotFound($"{name} has no version {number}.")).Text,
         };
-        return await UseAsync(name, text == folder.Shipped(name) ? null : text, caller, versions, global, servers, cancel);
+        return Show(await activations.ActivateAsync(name, text == folder.Shipped(name) ? null : text, caller.Email, cancel));
     }
 
-    private static async Task<Results<Ok<TemplateStatus>, ProblemHttpResult>> RemoveAsync(
-        string name, Caller caller, TemplateVersions versions, GlobalConfig global, DroidServers servers, CancellationToken cancel)
+    private static async Task<Results<Ok<ActivatedTemplate>, ProblemHttpResult>> RemoveAsync(
+        string name, Caller caller, TemplateSync sync, TemplateActivations activations, CancellationToken cancel)
     {
-        await FolderOfAsync(name, versions, cancel);
-        return await UseAsync(name, null, caller, versions, global, servers, cancel);
+        await FolderOfAsync(name, sync, cancel);
+        return Show(await activations.ActivateAsync(name, null, caller.Email, cancel));
     }
 
-    /// <summary>Test, file, reload, probe; a refusal at any step leaves file, history and nginxes as they were.</summary>
-    private static async Task<Results<Ok<TemplateStatus>, ProblemHttpResult>> UseAsync(
-        string name, string? text, Caller caller, TemplateVersions versions, GlobalConfig global, DroidServers servers,
-        CancellationToken cancel)
+    private static async Task<TemplateFolder> FolderOfAsync(string name, TemplateSync sync, CancellationToken cancel)
     {
-        if ((await TryAsync(name, text, global, servers, cancel)).Error is { } fault)
-            return Refusal(fault);
-        var statuses = new List<TemplateStatus>();
-        try
-        {
-            await versions.ActivateAsync(name, text, caller.Email, async () =>
-            {
-                statuses = await ApplyAsync(name, global, servers);
-                if (statuses.Find(s => s.Error is not null)?.Error is { } refused)
-                    throw new TemplateException(refused);
-            }, cancel);
-        }
-        catch (TemplateException refused)
-        {
-            return Refusal(refused.Error);
-        }
-        return TypedResults.Ok(statuses[0]);
-    }
-
-    /// <summary>Has each nginx that uses a template try a text; the first refusal, or else what the first one says.</summary>
-    private static async Task<TemplatePreview> TryAsync(
-        string name, string? text, GlobalConfig global, DroidServers servers, CancellationToken cancel)
-    {
-        var tries = new List<TemplatePreview>();
-        if (IsOfGlobal(name))
-            tries.Add(await global.TryAsync(name, text, cancel));
-        if (IsOfLocal(name))
-            tries.AddRange(await Task.WhenAll(servers.Known.Select(s =>
-                servers[s.Name].TryTemplateAsync(new TemplateTest(name, text), cancel))));
-        return tries.Find(t => t.Error is not null) ?? tries.FirstOrDefault() ?? throw Problem.Unavailable("There is no droid-server.");
-    }
-
-    private static async Task<List<TemplateStatus>> ApplyAsync(string name, GlobalConfig global, DroidServers servers)
-    {
-        var statuses = new List<TemplateStatus>();
-        if (IsOfGlobal(name))
-            statuses.Add(await global.ApplyAsync(CancellationToken.None));
-        if (IsOfLocal(name))
-            statuses.AddRange(await Task.WhenAll(servers.Known.Select(s => servers[s.Name].ApplyTemplatesAsync(CancellationToken.None))));
-        return statuses;
-    }
-
-    // What is neither's alone, as the error page, is part of both.
-    private static bool IsOfGlobal(string name) => name != "local.conf.sbn";
-
-    private static bool IsOfLocal(string name) => name != "global.conf.sbn";
-
-    private static async Task<TemplateFolder> FolderOfAsync(string name, TemplateVersions versions, CancellationToken cancel)
-    {
-        var folder = await versions.FolderAsync(cancel);
+        var folder = await sync.FolderAsync(cancel);
         return folder.Shipped(name) is not null ? folder
             : throw Problem.NotFound($"There is no such template; there are {string.Join(", ", folder.Names)}.");
     }
@@ -176,6 +125,16 @@ internal static class TemplateEndpoints
         : TemplateVersions.Fault(text) is { } fault ? throw Problem.BadRequest(fault)
         : text;
 
-    private static ProblemHttpResult Refusal(TemplateError error) => TypedResults.Problem(error.ToString(), statusCode: 422,
-        extensions: new Dictionary<string, object?> { ["template"] = error.Template, ["line"] = error.Line, ["message"] = error.Message });
+    private static Results<Ok<ActivatedTemplate>, ProblemHttpResult> Show((ActivatedTemplate? Activated, TemplateRefusal? Refusal) outcome)
+    {
+        if (outcome.Refusal is not { } refusal)
+            return TypedResults.Ok(outcome.Activated);
+        var extensions = new Dictionary<string, object?>
+        {
+            ["template"] = refusal.Error.Template, ["line"] = refusal.Error.Line, ["message"] = refusal.Error.Message,
+        };
+        if (refusal.Proxy is not null)
+            extensions["proxy"] = refusal.Proxy;
+        return TypedResults.Problem(refusal.ToString(), statusCode: 422, extensions: extensions);
+    }
 }

@@ -125,6 +125,14 @@ public sealed class Install : IAsyncLifetime
         Assert.True(ran.ExitCode == 0, ran.ToString());
     }
 
+    /// <summary>Runs SQL in the platform's database; what it printed, a row a line.</summary>
+    public async Task<string> SqlAsync(string sql)
+    {
+        var ran = await RunAsync("psql", ["-XqtA", "-v", "ON_ERROR_STOP=1", "-c", sql, Installed("database_url")]);
+        Assert.True(ran.ExitCode == 0, ran.ToString());
+        return ran.Output.Trim();
+    }
+
     /// <summary>The process id of a supervised service now.</summary>
     public int ServicePid(string service) =>
         int.Parse(File.ReadAllText($"{Prefix}/var/lib/appoxy/services/{service}/supervise/pid").Trim(), System.Globalization.CultureInfo.InvariantCulture);
