@@ -17,16 +17,20 @@ internal sealed class Load : IAsyncDisposable
     /// nginx closes idle connections when it reloads; a GET that just then went out on one is sent once more, as RFC 9110 section
     /// 9.2.2 has clients do and browsers do.
     /// </param>
-    public Load(Install install, string host, bool reloads = false)
+    /// <param name="port">The nginx; the install's own if null.</param>
+    /// <param name="fresh">A connection for each request, and none is ever sent twice.</param>
+    public Load(Install install, string host, bool reloads = false, int? port = null, bool fresh = false)
     {
-        visitors = Task.WhenAll(Enumerable.Range(0, 4).Select(_ => Task.Run(() => VisitAsync(install, host, reloads))));
+        visitors = Task.WhenAll(Enumerable.Range(0, 4).Select(_ => Task.Run(() => VisitAsync(
+            LocalHttp.For($"http://{host}:{port ?? install.HttpPort}/", TimeSpan.FromSeconds(90)), reloads, fresh))));
     }
 
     public int Requests => requests;
 
-    private async Task VisitAsync(Install install, string host, bool reloads)
+    private async Task VisitAsync(HttpClient visitor, bool reloads, bool fresh)
     {
-        using var http = install.Site(host);
+        using var http = visitor;
+        http.DefaultRequestHeaders.ConnectionClose = fresh;
         while (!stop.IsCancellationRequested)
         {
             try

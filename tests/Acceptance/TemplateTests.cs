@@ -17,7 +17,7 @@ public sealed class TemplateTests(Install install) : ShopTests(install)
         await Install.EventuallyAsync(async () => !(await Install.MustAsync("templates", "list", "--json")).Contains("\"error\"", StringComparison.Ordinal),
             TimeSpan.FromSeconds(15));
         // That the files are gone is a version as well: noted now, rather than during the next test.
-        foreach (var template in new[] { "global.conf.sbn", "local.conf.sbn", "error-page.html.sbn" })
+        foreach (var template in new[] { "global.conf.sbn", "local.conf.sbn", "error-page.html.sbn", "console.conf.sbn", "log-format.conf.sbn" })
             await Install.EventuallyAsync(async () => (await HistoryAsync(template)).FirstOrDefault()?.Sha is null, TimeSpan.FromSeconds(15));
         await base.DisposeAsync();
     }
@@ -187,7 +187,7 @@ public sealed class TemplateTests(Install install) : ShopTests(install)
     }
 
     [Theory]
-    [InlineData("global.conf.sbn", "\"appoxy.routes\").known()", "\"appoxy.routes\").knwon()", "attempt to call field 'knwon'")]
+    [InlineData("global.conf.sbn", ".known()", ".knwon()", "attempt to call field 'knwon'")]
     [InlineData("global.conf.sbn", "require \"appoxy.global_control\"", "require \"appoxy.nowhere\"", "module 'appoxy.nowhere' not found")]
     [InlineData("local.conf.sbn", "\"appoxy.droids\").enter()", "\"appoxy.droids\").entre()", "attempt to call field 'entre'")]
     [InlineData("local.conf.sbn", "require \"appoxy.local_control\"\n", "require \"appoxy.nowhere\"\n", "module 'appoxy.nowhere' not found")]
@@ -210,7 +210,7 @@ public sealed class TemplateTests(Install install) : ShopTests(install)
     }
 
     [Theory]
-    [InlineData("global.conf.sbn", "appoxy.routes\").known()", "with 500")]
+    [InlineData("global.conf.sbn", ".known()", "with 500")]
     [InlineData("local.conf.sbn", "appoxy.droids\").enter()", "with 500")]
     [InlineData("global.conf.sbn", "require \"appoxy.global_control\"", "did not take")]
     public async Task Fault_that_shows_only_where_it_serves_is_rolled_back_with_its_file(string template, string right, string words)
@@ -233,7 +233,7 @@ public sealed class TemplateTests(Install install) : ShopTests(install)
     {
         var before = await ServingAsync("global");
         await File.WriteAllTextAsync(Path.Combine(Overrides, "global.conf.sbn"),
-            OnlyWhereItServes(await ShippedAsync("global.conf.sbn"), "appoxy.routes\").known()"));
+            OnlyWhereItServes(await ShippedAsync("global.conf.sbn"), ".known()"));
         await Install.EventuallyAsync(async () => (await Install.MustAsync("templates", "list")).Contains("with 500", StringComparison.Ordinal),
             TimeSpan.FromSeconds(15));
         Assert.Equal(before, await ServingAsync("global"));
@@ -320,6 +320,59 @@ public sealed class TemplateTests(Install install) : ShopTests(install)
         var text = await Install.MustAsync("templates", "show", "global.conf.sbn");
         Assert.Equal(text, await File.ReadAllTextAsync(Path.Combine(Overrides, "global.conf.sbn")));
         Assert.Contains(text[text.LastIndexOf("# number", StringComparison.Ordinal)..], await ServingAsync("global"), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Commands_of_the_page_on_templates_succeed()
+    {
+        var page = await File.ReadAllTextAsync(Path.Combine(Install.Repository, "docs/templates.md"));
+        var commands = page.Split("```sh\n")[1].Split("```")[0].Replace("localhost", Install.Installed("domain"), StringComparison.Ordinal);
+        var folder = Directory.CreateTempSubdirectory("appoxy-docs-");
+        var ran = await Install.RunAsync("bash", ["-euxc", $"cd {folder.FullName}; PATH={Install.Prefix}/bin:$PATH\n{commands}"]);
+        folder.Delete(recursive: true);
+        Assert.True(ran.ExitCode == 0, ran.ToString());
+        Assert.Contains("console.conf.sbn:", ran.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Fifo_among_the_templates_is_named_and_what_serves_goes_on()
+    {
+        await using var load = new Load(Install, Shop.Host);
+        var fifo = Path.Combine(Overrides, "odd.sbn");
+        await Install.RunAsync("mkfifo", [fifo]);
+        await Install.EventuallyAsync(async () => (await Install.MustAsync("templates", "list")).Contains($"{fifo} can't be read: it is no regular file",
+            StringComparison.Ordinal), TimeSpan.FromSeconds(15));
+        Assert.Equal(await ShippedAsync("global.conf.sbn"), await Install.MustAsync("templates", "show", "global.conf.sbn"));
+        File.Delete(fifo);
+        await Install.EventuallyAsync(async () => !(await Install.MustAsync("templates", "list", "--json")).Contains("\"error\"", StringComparison.Ordinal),
+            TimeSpan.FromSeconds(15));
+        await load.EndAsync(atLeast: 10);
+    }
+
+    [Fact]
+    public async Task Route_tells_which_line_of_which_version_of_a_template_it_ends_in()
+    {
+        var shipped = await ShippedAsync("global.conf.sbn");
+        var line = shipped[..shipped.IndexOf("  upstream {{ server.name }}.", StringComparison.Ordinal)].Split('\n').Length;
+        Assert.Contains($"global.conf.sbn:{line}, as shipped", await Install.MustAsync("route", Shop.Host), StringComparison.Ordinal);
+        await Install.MustAsync("templates", "apply", "global.conf.sbn", await FileOfAsync("# a line before\n" + shipped));
+        var route = await Install.MustAsync("route", Shop.Host);
+        Assert.Contains($"global.conf.sbn:{line + 1}, version {await NewestAsync("global.conf.sbn")}", route, StringComparison.Ordinal);
+        Assert.Contains($"→ unix:{Install.Prefix}/run/appoxy/local-nginx.sock", route, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("log-format.conf.sbn", "\"agent\":", "\"by\":")]
+    [InlineData("console.conf.sbn", "  server {\n", "  server {\n    add_header X-Edited yes;\n")]
+    public async Task Included_template_is_applied_and_its_faults_name_its_own_lines(string template, string before, string after)
+    {
+        var shipped = await ShippedAsync(template);
+        await Install.MustAsync("templates", "apply", template, await FileOfAsync(shipped.Replace(before, after, StringComparison.Ordinal)));
+        Assert.Contains(after, await ServingAsync("global"), StringComparison.Ordinal);
+        var ran = await Install.AppoxyAsync("templates", "apply", template, await FileOfAsync(shipped + "\nno_such_directive on;\n"));
+        Assert.StartsWith($"appoxy: {template}:{shipped.Split('\n').Length + 1}: unknown directive", ran.Error, StringComparison.Ordinal);
+        await Install.MustAsync("templates", "rollback", template, "0");
+        Assert.DoesNotContain(after, await ServingAsync("global"), StringComparison.Ordinal);
     }
 
     [Fact]

@@ -10,6 +10,9 @@ usage() {
 tests/bench/run.sh routing [--json] [--rounds N] [--seconds N] [--largest HOSTS] [--only logging,map,haproxy,caddy,ours]
   The global nginx at 1 k, 100 k and 1 M hosts beside plain nginx, plain nginx that logs and tells apps of their visitors (as ours
   does), its static map, HAProxy and Caddy.
+tests/bench/run.sh reloads [--count N]
+  1,000 template activations, good and bad, with forced reloads beside, under load and with websockets open, on a whole Appoxy
+  below a temporary prefix; fails on the first request, websocket or template that is not as it must be.
 USAGE
 }
 
@@ -37,12 +40,26 @@ install_packages() {
   trap - EXIT
 }
 
+reloads() {
+  local count=1000
+  [[ $# == 0 || ($# == 2 && $1 == --count && $2 =~ ^[1-9][0-9]{0,5}$) ]] || { usage >&2; exit 2; }
+  [[ $# == 0 ]] || count=$2
+  cd ../..
+  dotnet build Appoxy.sln -c Release --nologo -v quiet >&2
+  APPOXY_TEST_ACTIVATIONS=$count exec dotnet test tests/tests.csproj -c Release --no-build --nologo --filter FullyQualifiedName~ReloadTests \
+    --logger "console;verbosity=detailed"
+}
+
 case "${1:-}" in
-  routing) ;;
+  routing | reloads) ;;
   -h | --help | "") usage; exit 0 ;;
   *) usage >&2; exit 2 ;;
 esac
 [[ $EUID -eq 0 ]] || { echo "tests/bench/run.sh: must run as root: it starts nginx with workers of another user" >&2; exit 1; }
+if [[ $1 == reloads ]]; then
+  shift
+  reloads "$@"
+fi
 install_packages
 benchmark=$1
 shift
