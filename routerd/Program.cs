@@ -13,6 +13,8 @@ using Appoxy.Routerd.Templates;
 using Appoxy.Routerd.Users;
 using Microsoft.Extensions.Options;
 using Npgsql;
+using OpenTelemetry.Metrics;
+using OpenTelemetry.Resources;
 
 if (!CommandLine.TryParse(args, out var command, out var fault))
 {
@@ -44,12 +46,14 @@ try
     builder.Services.AddHostedService<Reconcile>();
     builder.Services.AddSingleton<Removals>().AddHostedService(s => s.GetRequiredService<Removals>());
     builder.Services.AddSingleton<DeploymentRunner>().AddHostedService(s => s.GetRequiredService<DeploymentRunner>());
-    builder.Services.AddHostedService<Publisher>();
+    builder.Services.AddSingleton<RouteMetrics>().AddHostedService<Publisher>();
     builder.Services.AddHostedService<RouteSnapshot>();
     builder.Services.Configure<HostOptions>(o => o.ShutdownTimeout = TimeSpan.FromSeconds(5));
     builder.Logging.AddSimpleConsole(o => (o.SingleLine, o.TimestampFormat) = (true, "yyyy-MM-dd HH:mm:ss "));
     builder.Logging.AddFilter("Microsoft.AspNetCore", LogLevel.Warning).AddFilter("Microsoft.AspNetCore.Diagnostics", LogLevel.None)
         .AddFilter(typeof(TokenAuthentication).FullName, LogLevel.Warning);
+    builder.Services.AddOpenTelemetry().ConfigureResource(r => r.AddService("routerd"))
+        .WithMetrics(m => m.AddMeter(RouteMetrics.Name).AddPrometheusExporter());
     builder.AddApi();
 
     await using var app = builder.Build();
@@ -61,6 +65,8 @@ try
     app.Urls.Add(settings.Listen);
     app.UseApi();
     app.MapHealth();
+    // Not for visitors, whom the console's host lets this far.
+    app.MapPrometheusScrapingEndpoint("/metrics").RequireAuthorization(Api.Admins);
     app.MapConsole();
     app.MapTokens();
     var v1 = app.MapGroup("/v1").RequireAuthorization();

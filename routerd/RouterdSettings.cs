@@ -33,6 +33,9 @@ public sealed class RouterdSettings
     /// </summary>
     public string[] TrustedProxies { get; set; } = [];
 
+    /// <summary>How often the leading routerd compares the routes in Redis with those in Postgres, at most: <c>30s</c>, <c>5m</c>.</summary>
+    public string CompareRoutes { get; set; } = "30s";
+
     public NginxSettings Nginx { get; set; } = new();
 
     /// <summary>Droid-servers that are there from the start.</summary>
@@ -81,6 +84,8 @@ internal sealed class RouterdSettingsValidator : IValidateOptions<RouterdSetting
             if (!Networks.TryNormalize(proxy, out _))
                 yield return $"trustedProxies: '{proxy}' is no network: give one such as 10.0.0.0/8 or 2001:db8::/32";
         }
+        if (!Quantities.TryParseSeconds(s.CompareRoutes, out var seconds) || seconds < 1)
+            yield return $"compareRoutes is '{s.CompareRoutes}': give a time of 1s or more such as 30s";
         foreach (var server in s.Servers)
         {
             if (!Names.IsServerName(server.Name))

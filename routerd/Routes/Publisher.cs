@@ -11,8 +11,8 @@ namespace Appoxy.Routerd.Routes;
 /// applied in the order of their versions, through a script that refuses any writer who is not up to date.
 /// </summary>
 internal sealed partial class Publisher(
-    NpgsqlDataSource db, Redis redis, DroidServers servers, ILogger<Publisher> log, TimeProvider time)
-        : Rounds(TimeSpan.FromSeconds(1), log)
+    NpgsqlDataSource db, Redis redis, DroidServers servers, RouterdSettings settings, RouteMetrics metrics, ILogger<Publisher> log,
+    TimeProvider time) : Rounds(TimeSpan.FromMilliseconds(500), log)
 {
     private const int LeaderLock = 7042;
     private const int Batch = 500;
@@ -27,7 +27,7 @@ internal sealed partial class Publisher(
     private static readonly string Apply = Redis.Script("apply.lua");
     private static readonly string Swap = Redis.Script("swap.lua");
 
-    private readonly RouteDrift drift = new(db, redis, log, time);
+    private readonly RouteDrift drift = new(db, redis, settings, metrics, log, time);
 
     /// <summary>Tries to lead; returns when another does, and throws when Postgres goes away.</summary>
     protected override async Task RoundAsync(CancellationToken cancel)
@@ -36,6 +36,7 @@ internal sealed partial class Publisher(
         if (!await connection.FirstAsync<bool>("select pg_try_advisory_lock(@LeaderLock)", new { LeaderLock }, cancel))
             return;
         LogLeads(log);
+        metrics.Leads = true;
         using var lead = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         var repairs = drift.RunAsync(lead.Token);
         try
@@ -44,9 +45,10 @@ internal sealed partial class Publisher(
         }
         finally
         {
+            metrics.Leads = false;
             await lead.CancelAsync();
             await repairs;
-            // Closing gives the connection, and with it the lock, back.
+            // The lock goes with the session: when the pool uses it again, or Postgres ends it for being idle, whichever comes first.
             await connection.CloseAsync();
         }
     }
@@ -55,9 +57,12 @@ internal sealed partial class Publisher(
     {
         var notified = false;
         connection.Notification += (_, _) => notified = true;
-        // A leader that stalls is dropped by Postgres, and another takes over; the scripts refuse it should it wake.
-        await connection.RunAsync(
-            "set idle_session_timeout = '15s'; set idle_in_transaction_session_timeout = '15s'; listen appoxy_routes", null, cancel);
+        // A leader that stalls is dropped by Postgres, and another takes over; the scripts refuse it should it wake. It asks
+        // something each second; while it reads the whole table, what is on its way may keep it busy with Redis for longer.
+        await connection.RunAsync("""
+            set idle_session_timeout = '5s'; set idle_in_transaction_session_timeout = '15s'; set tcp_user_timeout = '15s';
+            listen appoxy_routes
+            """, null, cancel);
         string? fault = null;
         long? upkeep = null;
         while (true)
@@ -86,6 +91,7 @@ internal sealed partial class Publisher(
                     LogRedisAway(log, Outage.Words(e));
                 fault = Outage.Words(e);
                 notified = false;
+                metrics.Newest = await connection.FirstAsync<long>("select version from route_version", null, cancel);
             }
             // A notification that came during a query was taken then, and would not end the wait.
             if (!notified)
@@ -103,6 +109,7 @@ internal sealed partial class Publisher(
             await RebuildAsync(connection, at, cancel);
             return true;
         }
+        metrics.Published = published;
         // Options that several hosts share come with the first of them.
         var changes = await connection.ListAsync<(long Version, string Hostname, string? Target, string? Options)>("""
             with changes as (
@@ -116,6 +123,7 @@ internal sealed partial class Publisher(
         if (changes.Count == 0)
         {
             var newest = await connection.FirstAsync<long>("select version from route_version", null, cancel);
+            metrics.Newest = newest;
             if (published > newest)
             {
                 // Postgres was restored from a backup: it goes past what Redis has seen, so that versions never go back.
@@ -148,6 +156,7 @@ internal sealed partial class Publisher(
             values.AddRange([version, hostname, target ?? ""]);
         var applied = (int)await redis.Database.ScriptEvaluateAsync(Apply,
             [Redis.Routes, Redis.Version, Redis.Changes, Redis.Options], [.. values], CommandFlags.NoScriptCache);
+        metrics.Newest = changes[^1].Version;
         if (applied == 0)
             LogRefused(log, at);
         return true;
@@ -167,9 +176,11 @@ internal sealed partial class Publisher(
             version = await connection.FirstAsync<long>("select version from route_version", null, cancel);
             await foreach (var page in RoutePages.ReadAsync(connection, cancel))
             {
-                await redis.Database.HashSetAsync(fresh, [.. page.Select(r => new HashEntry(r.Hostname, r.Target))]);
-                // Should this routerd be killed, what it has built goes by itself.
-                await redis.Database.KeyExpireAsync(fresh, TimeSpan.FromMinutes(10));
+                // At once, so that what a routerd had built when it was killed goes by itself.
+                var write = redis.Database.CreateTransaction();
+                _ = write.HashSetAsync(fresh, [.. page.Select(r => new HashEntry(r.Hostname, r.Target))]);
+                _ = write.KeyExpireAsync(fresh, TimeSpan.FromMinutes(10));
+                await write.ExecuteAsync();
                 count += page.Count;
             }
             await foreach (var page in RouteOptions.ReadAsync(connection, cancel))
@@ -188,6 +199,7 @@ internal sealed partial class Publisher(
             return true;
         }
         drift.TooMuch = false;
+        metrics.Rebuilt();
         await PublishServersAsync();
         LogRebuilt(log, count, version, time.GetElapsedTime(begun).TotalMilliseconds);
         return true;
@@ -218,7 +230,7 @@ internal sealed partial class Publisher(
         Message = "Redis has all {Count} routes of version {Version}, built in {Milliseconds:0} ms")]
     private static partial void LogRebuilt(ILogger log, int count, long version, double milliseconds);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "Redis is no longer at version '{Version}': looking again")]
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Redis is no longer as it was at version '{Version}': looking again")]
     private static partial void LogRefused(ILogger log, string version);
 
     [LoggerMessage(Level = LogLevel.Warning,

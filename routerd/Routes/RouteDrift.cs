@@ -8,11 +8,16 @@ namespace Appoxy.Routerd.Routes;
 /// Compares Redis with Postgres now and then, and has what differs published again. Differences are looked at twice, since the
 /// first look may fall between a change and its publishing.
 /// </summary>
-internal sealed partial class RouteDrift(NpgsqlDataSource db, Redis redis, ILogger log, TimeProvider time)
+internal sealed partial class RouteDrift(
+    NpgsqlDataSource db, Redis redis, RouterdSettings settings, RouteMetrics metrics, ILogger log, TimeProvider time)
 {
     private const int Most = 1000;
-    private static readonly TimeSpan Pause = TimeSpan.FromSeconds(30);
     private static readonly TimeSpan SecondLook = TimeSpan.FromSeconds(2);
+
+    private readonly TimeSpan least =
+        TimeSpan.FromSeconds(Quantities.TryParseSeconds(settings.CompareRoutes, out var seconds) ? seconds : 30);
+
+    private TimeSpan took;
 
     /// <summary>So much differs that the publisher should build the whole table anew.</summary>
     public volatile bool TooMuch;
@@ -23,7 +28,6 @@ internal sealed partial class RouteDrift(NpgsqlDataSource db, Redis redis, ILogg
         string? fault = null;
         while (!cancel.IsCancellationRequested)
         {
-            var begun = time.GetTimestamp();
             try
             {
                 await RepairAsync(cancel);
@@ -41,24 +45,31 @@ internal sealed partial class RouteDrift(NpgsqlDataSource db, Redis redis, ILogg
             }
             // With a million routes a comparison takes seconds; it shall not take more than a twentieth of the time. One that failed,
             // as at a start before Redis is connected, is made up for soon.
-            var pause = TimeSpan.FromTicks(Math.Max((fault is null ? Pause : SecondLook).Ticks, 20 * time.GetElapsedTime(begun).Ticks));
+            var pause = TimeSpan.FromTicks(Math.Max((fault is null ? least : SecondLook).Ticks, 20 * took.Ticks));
             await Task.Delay(pause, time, cancel).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
     }
 
     private async Task RepairAsync(CancellationToken cancel)
     {
+        var begun = time.GetTimestamp();
         var repaired = await RouteOptions.RepairAsync(db, redis, cancel);
         if (repaired > 0)
             LogOptions(log, repaired);
         TooMuch |= repaired >= RouteOptions.Most;
         var suspects = await CompareAsync(cancel);
+        took = time.GetElapsedTime(begun);
+        metrics.Drift = 0;
         if (suspects.Count == 0)
             return;
         await Task.Delay(SecondLook, time, cancel);
+        // More changes than that may just be under way.
+        if (suspects.Count > Most)
+            suspects.IntersectWith(await CompareAsync(cancel));
         if (suspects.Count > Most)
         {
             LogTooMuch(log, Most);
+            metrics.Drift = suspects.Count;
             TooMuch = true;
             return;
         }
@@ -71,7 +82,9 @@ internal sealed partial class RouteDrift(NpgsqlDataSource db, Redis redis, ILogg
         if (hosts.Length == 0)
             return;
         LogDrift(log, hosts.Length, hosts[0]);
+        metrics.Drift = hosts.Length;
         await db.RunAsync("select route_changed(h) from unnest(@hosts) h", new { hosts }, cancel);
+        metrics.Repaired(hosts.Length);
     }
 
     /// <summary>Hosts that Redis lacks, has otherwise, or has too many; stops when there are more than can be repaired singly.</summary>
