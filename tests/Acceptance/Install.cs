@@ -37,8 +37,11 @@ public sealed class Install : IAsyncLifetime
     /// <summary>What the first provision.sh printed.</summary>
     public string FirstOutput { get; private set; } = "";
 
-    private string[] Arguments =>
-        ["--prefix", Prefix, "--http-port", $"{HttpPort}", "--https-port", $"{FreePort()}", "--console-port", $"{ConsolePort}"];
+    /// <summary>Whether the sample app is deployed too.</summary>
+    public bool Sample { get; init; } = true;
+
+    private string[] Arguments => ["--prefix", Prefix, "--http-port", $"{HttpPort}", "--https-port", $"{FreePort()}",
+        "--console-port", $"{ConsolePort}", Sample ? "--sample" : "--no-sample"];
 
     public async Task InitializeAsync()
     {
@@ -49,7 +52,8 @@ public sealed class Install : IAsyncLifetime
         Assert.True(ran.ExitCode == 0, ran.ToString());
         ReadInstall();
         Token = (await File.ReadAllTextAsync(Installed("token_file"))).Trim();
-        await BaseImages.LoadAsync(this);
+        if (Sample)
+            await BaseImages.LoadAsync(this);
     }
 
     public async Task DisposeAsync()

@@ -13,11 +13,13 @@ tests/bench/run.sh routing [--json] [--rounds N] [--seconds N] [--largest HOSTS]
 tests/bench/run.sh reloads [--count N]
   1,000 template activations, good and bad, with forced reloads beside, under load and with websockets open, on a whole Appoxy
   below a temporary prefix; fails on the first request, websocket or template that is not as it must be.
+tests/bench/run.sh propagation [--json] [--changes N] [--rate PER-SECOND] [--others 0,100000]
+  From a commit in Postgres until every worker serves the new target, on an install of its own with so many other routes.
 USAGE
 }
 
 install_packages() {
-  local wanted=(nginx libnginx-mod-http-lua lua-resty-core lua-nginx-redis lua-cjson redis-server wrk haproxy caddy) missing=() package
+  local wanted=("$@") missing=() package
   for package in "${wanted[@]}"; do
     dpkg-query -W -f '${Status}\n' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing+=("$package")
   done
@@ -51,7 +53,8 @@ reloads() {
 }
 
 case "${1:-}" in
-  routing | reloads) ;;
+  routing) packages=(nginx libnginx-mod-http-lua lua-resty-core lua-nginx-redis lua-cjson redis-server wrk haproxy caddy) ;;
+  propagation | reloads) packages=() ;; # provision.sh brings its own
   -h | --help | "") usage; exit 0 ;;
   *) usage >&2; exit 2 ;;
 esac
@@ -60,7 +63,7 @@ if [[ $1 == reloads ]]; then
   shift
   reloads "$@"
 fi
-install_packages
+install_packages "${packages[@]}"
 benchmark=$1
 shift
 exec dotnet run --file "$benchmark" -- --repository "$(cd ../.. && pwd)" "$@"
