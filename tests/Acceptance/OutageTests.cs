@@ -9,7 +9,9 @@ public sealed class OutageTests(Install install) : ShopTests(install)
     {
         await Install.MustAsync("domains", "add", "shop", "never-visited.test");
         await Task.Delay(TimeSpan.FromSeconds(3)); // the snapshot is written within a second or two
+        // Both awake, since nobody can wake them then.
         Assert.Equal(HttpStatusCode.OK, (await Install.GetAsync(Shop.Host)).Status);
+        Assert.Equal(HttpStatusCode.OK, (await Install.GetAsync("hello.localhost")).Status);
         string[] services = ["routerd", "droidd", "redis", "postgres"];
         try
         {

@@ -177,6 +177,8 @@ public sealed class RoutingOptionTests(Install install) : ShopTests(install)
         await SetUserAsync();
         using (var before = await SendAsync(Get("/", Alice)))
             Assert.Equal(HttpStatusCode.OK, before.StatusCode);
+        // Awake, since nobody can wake it then.
+        Assert.Equal(HttpStatusCode.OK, (await Install.GetAsync("hello.localhost")).Status);
         var version = (await RedisAsync("get", "appoxy:routes:version")).Trim();
         await Install.EventuallyAsync(async () =>
             (await File.ReadAllTextAsync($"{Install.Prefix}/var/lib/appoxy/routes.snapshot")).StartsWith($"version {version}\n", StringComparison.Ordinal),
