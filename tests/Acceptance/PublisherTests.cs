@@ -97,17 +97,22 @@ public sealed class PublisherTests(Install install, EchoServers servers, ITestOu
     public async Task Writer_that_is_behind_or_whose_table_was_lost_in_part_is_refused_by_the_scripts()
     {
         var (apply, swap) = (await ScriptAsync("apply.lua"), await ScriptAsync("swap.lua"));
-        RedisKey[] keys = ["try:routes", "try:version", "try:changes"];
-        await servers.Redis.KeyDeleteAsync([.. keys, "try:new"]);
+        RedisKey[] keys = ["try:routes", "try:version", "try:changes", "try:options"];
+        RedisKey[] withNew = [.. keys, "try:new", "try:new-options"];
+        await servers.Redis.KeyDeleteAsync(withNew);
         await BuildAsync("a.test", "b.test");
-        Assert.Equal(0, (int)await servers.Redis.ScriptEvaluateAsync(swap, [.. keys, "try:new"], ["try:channel", "5", 10, 2]));
+        Assert.Equal(0, (int)await servers.Redis.ScriptEvaluateAsync(swap, withNew, ["try:channel", "5", 10, 2, 0]));
         await BuildAsync("b.test");
-        Assert.Equal(0, (int)await servers.Redis.ScriptEvaluateAsync(swap, [.. keys, "try:new"], ["try:channel", "", 10, 2]));
-        Assert.False(await servers.Redis.KeyExistsAsync([.. keys, "try:new"]) > 0, "a refused table stays");
+        Assert.Equal(0, (int)await servers.Redis.ScriptEvaluateAsync(swap, withNew, ["try:channel", "", 10, 2, 0]));
         await BuildAsync("a.test", "b.test");
-        Assert.Equal(1, (int)await servers.Redis.ScriptEvaluateAsync(swap, [.. keys, "try:new"], ["try:channel", "", 10, 2]));
-        Assert.Equal(1, (int)await servers.Redis.ScriptEvaluateAsync(apply, keys, ["try:channel", "10", 11, "a.test", "new", 12, "b.test", ""]));
-        Assert.Equal(0, (int)await servers.Redis.ScriptEvaluateAsync(apply, keys, ["try:channel", "10", 11, "a.test", "old"]));
+        Assert.Equal(0, (int)await servers.Redis.ScriptEvaluateAsync(swap, withNew, ["try:channel", "", 10, 2, 1]));
+        Assert.False(await servers.Redis.KeyExistsAsync(withNew) > 0, "a refused table stays");
+        await BuildAsync("a.test", "b.test");
+        Assert.Equal(1, (int)await servers.Redis.ScriptEvaluateAsync(swap, withNew, ["try:channel", "", 10, 2, 0]));
+        Assert.Equal(1, (int)await servers.Redis.ScriptEvaluateAsync(apply, keys,
+            ["try:channel", "10", 1, "id", "{}", 11, "a.test", "new", 12, "b.test", ""]));
+        Assert.Equal(0, (int)await servers.Redis.ScriptEvaluateAsync(apply, keys, ["try:channel", "10", 0, 11, "a.test", "old"]));
+        Assert.Equal("{}", await servers.Redis.HashGetAsync("try:options", "id"));
         Assert.Equal("12", await servers.Redis.StringGetAsync("try:version"));
         Assert.Equal("new", await servers.Redis.HashGetAsync("try:routes", "a.test"));
         Assert.False(await servers.Redis.HashExistsAsync("try:routes", "b.test"));

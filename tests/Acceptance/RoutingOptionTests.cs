@@ -197,8 +197,9 @@ public sealed class RoutingOptionTests(Install install) : ShopTests(install)
         {
             foreach (var service in services.Reverse())
                 await Install.ServiceAsync(service, "up");
+            // Also after a failure, which is not to become that of the tests that follow.
+            await ReadyAsync();
         }
-        await ReadyAsync();
 
         async Task IsProtectedAsync()
         {
