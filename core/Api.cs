@@ -36,13 +36,22 @@ public sealed record AppSettings
 
     /// <summary>The port that the app listens on, or <c>auto</c>.</summary>
     public string? Port { get; init; }
+
+    /// <summary>Images of buildpacks to build with, separated by commas, or <c>none</c>.</summary>
+    public string? Buildpacks { get; init; }
 }
 
 /// <summary>Body of <c>POST /v1/apps</c>.</summary>
 public sealed record NewApp(string? Name, AppSettings? Settings = null);
 
 /// <summary>Body of <c>POST /v1/apps/{app}/deployments</c>.</summary>
-public sealed record NewDeployment(DroidSource? Source, string? Builder = null);
+/// <param name="Source">What to build or run.</param>
+/// <param name="Builder"><c>auto</c>, <c>dockerfile</c> or <c>pack:IMAGE</c>.</param>
+/// <param name="Rebuild">Whether to build even where nothing has changed since an earlier deployment.</param>
+public sealed record NewDeployment(DroidSource? Source, string? Builder = null, bool? Rebuild = null);
+
+/// <summary>Body of <c>POST /v1/apps/{app}/rollback</c>; no number means the newest version that is another than the live one.</summary>
+public sealed record NewRollback(int? Deployment = null);
 
 /// <summary>One try to bring a version of an app to its visitors.</summary>
 public sealed record Deployment
@@ -52,9 +61,18 @@ public sealed record Deployment
     /// <summary>One of <see cref="DeploymentStates"/>.</summary>
     public required string State { get; init; }
     public string? Error { get; init; }
+
+    /// <summary>One of <see cref="FailureReasons"/>, where it failed.</summary>
+    public string? Reason { get; init; }
+
+    /// <summary>Builds that come before it, while it is queued.</summary>
+    public int? Ahead { get; init; }
     public string? Commit { get; init; }
     public required DroidSource Source { get; init; }
     public required string Builder { get; init; }
+
+    /// <summary>The earlier deployment whose image it runs, where it is a roll-back.</summary>
+    public int? RollbackTo { get; init; }
     public required DateTimeOffset CreatedAt { get; init; }
     public DateTimeOffset? FinishedAt { get; init; }
 }

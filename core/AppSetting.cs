@@ -20,6 +20,7 @@ public sealed record AppSetting(
     Func<AppSettings, string?, AppSettings> With)
 {
     private const long LeastMemory = 16 << 20;
+    private const int MaxBuildpacks = 20;
 
     /// <summary>Whether the value 0, which lifts a limit, is for admins only.</summary>
     public bool ZeroIsForAdmins { get; private init; }
@@ -39,6 +40,8 @@ public sealed record AppSetting(
         new("cpus", "cpus", "a number from 0.05 to 256, or 0 for no limit", "1", Cpus, s => s.Cpus, (s, v) => s with { Cpus = v })
             { ZeroIsForAdmins = true },
         new("port", "port", "auto, or a port from 1 to 65535", "auto", Port, s => s.Port, (s, v) => s with { Port = v }),
+        new("buildpacks", "buildpacks", "images of buildpacks separated by commas, or none", "none", Buildpacks,
+            s => s.Buildpacks, (s, v) => s with { Buildpacks = v }),
     ];
 
     /// <summary>The settings in force: those set, and the defaults for the others.</summary>
@@ -57,6 +60,10 @@ public sealed record AppSetting(
     private static string? Port(string text) =>
         text == "auto" || (text.Length <= 5 && ushort.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var port) && port > 0)
             ? text : null;
+
+    private static string? Buildpacks(string text) => text == "none" ? text
+        : text.Split(',', StringSplitOptions.TrimEntries) is { Length: <= MaxBuildpacks } images && images.All(SourceRules.IsImage)
+            ? string.Join(',', images) : null;
 
     private static string? Health(string text) =>
         text == "tcp" || (text.Length is > 0 and <= 1000 && text[0] == '/' && !text.StartsWith("//", StringComparison.Ordinal)

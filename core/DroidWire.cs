@@ -26,6 +26,15 @@ public sealed record DroidSpec
     /// <summary><c>auto</c>, <c>dockerfile</c>, or <c>pack:IMAGE</c>.</summary>
     public string Builder { get; set; } = "auto";
 
+    /// <summary>Images of buildpacks to build with, in their order; with <c>auto</c> they go before a <c>Dockerfile</c>.</summary>
+    public IReadOnlyList<string> Buildpacks { get; set; } = [];
+
+    /// <summary>Whether to build even where nothing has changed since an earlier deployment.</summary>
+    public bool Rebuild { get; init; }
+
+    /// <summary>A roll-back: the earlier deployment whose image is to run again; nothing is fetched or built.</summary>
+    public int? RollbackTo { get; init; }
+
     /// <summary>The app's environment. Secret: never logged.</summary>
     public IReadOnlyDictionary<string, string> Env { get; set; } = new Dictionary<string, string>();
 
@@ -45,11 +54,14 @@ public sealed record DroidSpec
     public bool AllowPrivateSources { get; init; }
 }
 
-/// <summary>One of a git repository or a prebuilt image.</summary>
+/// <summary>One of a git repository, an uploaded folder or a prebuilt image.</summary>
 public sealed record DroidSource
 {
     /// <summary>A git repository, or null.</summary>
     public GitSource? Git { get; init; }
+
+    /// <summary>An uploaded folder: the SHA-256 of its tar.gz, in hex, or null.</summary>
+    public string? Upload { get; init; }
 
     /// <summary>A prebuilt image's reference, or null.</summary>
     public string? Image { get; init; }
@@ -134,7 +146,60 @@ public sealed record DroidStatus
 /// <param name="State">One of <see cref="DeploymentStates"/>.</param>
 /// <param name="Error">Why it failed, in one line.</param>
 /// <param name="Commit">The commit that was built, where the source is git.</param>
-public sealed record DeploymentStatus(int Number, string State, string? Error = null, string? Commit = null);
+/// <param name="Reason">One of <see cref="FailureReasons"/>, where it failed.</param>
+/// <param name="Ahead">Builds that come before it, while it is queued.</param>
+public sealed record DeploymentStatus(
+    int Number, string State, string? Error = null, string? Commit = null, string? Reason = null, int? Ahead = null);
+
+/// <summary>Why a deployment failed, in a word for programs; <see cref="DeploymentStatus.Error"/> says it to people.</summary>
+public static class FailureReasons
+{
+    /// <summary>The repository, the ref or the upload is not there, may not be fetched, or is broken.</summary>
+    public const string Source = "source";
+
+    /// <summary>The source is larger than the droid-server takes.</summary>
+    public const string SourceTooBig = "source-too-big";
+
+    /// <summary>There is no Dockerfile, and no buildpack knows what to do with the source.</summary>
+    public const string NoBuilderFits = "no-builder-fits";
+
+    /// <summary>A step of the build failed.</summary>
+    public const string Build = "build";
+
+    /// <summary>The build was done, but its image could not be stored.</summary>
+    public const string Export = "export";
+
+    /// <summary>The builder, its buildpacks or what runs them can't be used or do not go together.</summary>
+    public const string Builder = "builder";
+
+    /// <summary>The droid-server has no <c>pack</c>.</summary>
+    public const string NoPack = "no-pack";
+
+    /// <summary>The image to run is not there.</summary>
+    public const string Image = "image";
+
+    /// <summary>Fetching or building took longer than the droid-server allows.</summary>
+    public const string Timeout = "timeout";
+
+    /// <summary>The droid-server's disk is full.</summary>
+    public const string DiskFull = "disk-full";
+
+    /// <summary>The app did not start, or did not get ready.</summary>
+    public const string NotReady = "not-ready";
+
+    /// <summary>The platform itself failed at it.</summary>
+    public const string Server = "server";
+}
+
+/// <summary>An image that a droid-server keeps of a deployment.</summary>
+/// <param name="Deployment">The deployment's number.</param>
+/// <param name="Image">Docker's image id; deployments that were built alike share one.</param>
+public sealed record KeptImage(int Deployment, string Image);
+
+/// <summary>An uploaded folder.</summary>
+/// <param name="Id">The SHA-256 of its tar.gz, in hex: what <see cref="DroidSource.Upload"/> takes.</param>
+/// <param name="Bytes">Its size as it was sent.</param>
+public sealed record Upload(string Id, long Bytes);
 
 /// <summary>The container that serves.</summary>
 /// <param name="Deployment">The deployment it came from.</param>

@@ -37,6 +37,9 @@ public static partial class SourceRules
     /// <summary>Whether <paramref name="text"/> refers to an image, as the OCI distribution grammar has it.</summary>
     public static bool IsImage(string text) => text.Length <= 512 && Image().IsMatch(text);
 
+    /// <summary>Whether <paramref name="text"/> is an upload's id: SHA-256 in hex.</summary>
+    public static bool IsUpload(string text) => text.Length == 64 && text.All(char.IsAsciiHexDigitLower);
+
     /// <summary>Whether <paramref name="text"/> names a builder: <c>auto</c>, <c>dockerfile</c> or <c>pack:IMAGE</c>.</summary>
     public static bool IsBuilder(string text) => text is "auto" or "dockerfile"
         || (text.StartsWith("pack:", StringComparison.Ordinal) && IsImage(text["pack:".Length..]));

@@ -1,10 +1,14 @@
+using System.Globalization;
 using System.Net;
 using Appoxy.Nginx;
 using Microsoft.Extensions.Options;
 
 namespace Appoxy.Droidd;
 
-/// <summary><c>droidd.json</c>; each value can be overridden by an environment variable such as <c>APPOXY__drainTimeout</c>.</summary>
+/// <summary>
+/// <c>droidd.json</c>, which provision.sh writes; each value can be overridden in <c>droidd.local.json</c> beside it, and there by an
+/// environment variable such as <c>APPOXY__drainTimeout</c>.
+/// </summary>
 public sealed class DroiddSettings
 {
     /// <summary>The droid-server's name.</summary>
@@ -42,10 +46,62 @@ public sealed class DroiddSettings
     /// <summary>How long a build may take.</summary>
     public string BuildTimeout { get; set; } = "30m";
 
+    /// <summary>The largest upload, as it is sent. Sent through the console's host, nginx's own <c>maxBody</c> holds too.</summary>
+    public string UploadLimit { get; set; } = "100m";
+
+    /// <summary>The largest upload when unpacked.</summary>
+    public string SourceLimit { get; set; } = "2g";
+
+    /// <summary>How many builds run at once; the others wait. <c>auto</c> is one for each two processors.</summary>
+    public string Builds { get; set; } = "auto";
+
+    /// <summary>The memory of a build's steps; 0 for no limit.</summary>
+    public string BuildMemory { get; set; } = "2g";
+
+    /// <summary>The processors that a build's steps may use, as 1.5; 0 for no limit. Apps go first in any case.</summary>
+    public double BuildCpus { get; set; }
+
+    /// <summary>The program that builds with buildpacks: a name to be looked for on the PATH, or an absolute path.</summary>
+    public string Pack { get; set; } = "pack";
+
+    /// <summary>The builder image for apps that have no Dockerfile and name no builder.</summary>
+    public string DefaultBuilder { get; set; } = "heroku/builder:24";
+
+    /// <summary>The image whose lifecycle does what a builder that is not trusted may not; empty for pack's own choice.</summary>
+    public string LifecycleImage { get; set; } = "";
+
+    /// <summary>The lifecycle for builders made here: its version, or an absolute path of its tgz; empty for pack's own choice.</summary>
+    public string Lifecycle { get; set; } = "";
+
+    /// <summary>What builders are made on where an app names its buildpacks: the first that all of them support. Empty for the usual ones.</summary>
+    public BuildStack[] Stacks { get; set; } = [];
+
+    /// <summary>How many versions before the live one are kept for a roll-back.</summary>
+    public int KeptVersions { get; set; } = 1;
+
     /// <summary>How long a replaced container may finish its requests.</summary>
     public string DrainTimeout { get; set; } = "30s";
 
     public NginxSettings Nginx { get; set; } = new();
+
+    /// <summary>The stacks in force.</summary>
+    internal IReadOnlyList<BuildStack> BuildStacks => Stacks.Length > 0 ? Stacks :
+    [
+        new() { Id = "heroku-24", Distro = "ubuntu@24.04", Build = "heroku/heroku:24-build", Run = "heroku/heroku:24" },
+        new()
+        {
+            Id = "io.buildpacks.stacks.jammy", Distro = "ubuntu@22.04",
+            Build = "paketobuildpacks/build-jammy-base", Run = "paketobuildpacks/run-jammy-base",
+        },
+    ];
+
+    internal long UploadBytes => Bytes(UploadLimit);
+
+    internal long SourceBytes => Bytes(SourceLimit);
+
+    internal long BuildMemoryBytes => Bytes(BuildMemory);
+
+    internal int BuildsAtOnce => Builds == "auto" ? Math.Max(1, Environment.ProcessorCount / 2) : int.Parse(Builds, CultureInfo.InvariantCulture);
 
     internal TimeSpan FetchTime => Time(FetchTimeout);
 
@@ -53,8 +109,24 @@ public sealed class DroiddSettings
 
     internal TimeSpan DrainTime => Time(DrainTimeout);
 
+    private static long Bytes(string text) => Quantities.TryParseBytes(text, out var bytes) ? bytes : throw new FormatException(text);
+
     private static TimeSpan Time(string text) =>
         TimeSpan.FromSeconds(Quantities.TryParseSeconds(text, out var seconds) ? seconds : throw new FormatException(text));
+}
+
+/// <summary>A pair of images that buildpacks run on: one to build on, and one to run on what they made.</summary>
+public sealed class BuildStack
+{
+    /// <summary>The stack's id, as <c>heroku-24</c>, which older buildpacks name.</summary>
+    public string Id { get; set; } = "";
+
+    /// <summary>The distribution, as <c>ubuntu@24.04</c>, which newer buildpacks name.</summary>
+    public string Distro { get; set; } = "";
+
+    public string Build { get; set; } = "";
+
+    public string Run { get; set; } = "";
 }
 
 internal sealed class DroiddSettingsValidator : IValidateOptions<DroiddSettings>
@@ -87,5 +159,29 @@ internal sealed class DroiddSettingsValidator : IValidateOptions<DroiddSettings>
             if (!Quantities.TryParseSeconds(time, out var seconds) || seconds == 0)
                 yield return $"{key} is '{time}': give a time such as 90s or 10m";
         }
+        foreach (var (key, size) in new[] { ("uploadLimit", s.UploadLimit), ("sourceLimit", s.SourceLimit), ("buildMemory", s.BuildMemory) })
+        {
+            // Docker refuses less than 6 MiB of memory; 0 lifts that limit alone.
+            if (!Quantities.TryParseBytes(size, out var bytes) || (bytes < 6 << 20 && (bytes != 0 || key != "buildMemory")))
+                yield return $"{key} is '{size}': give a size from 6m such as 100m or 2g";
+        }
+        if (s.Builds != "auto"
+            && !(int.TryParse(s.Builds, NumberStyles.None, CultureInfo.InvariantCulture, out var builds) && builds is > 0 and <= 256))
+            yield return $"builds is '{s.Builds}': give auto or a number from 1 to 256";
+        if (s.BuildCpus is not 0 and (< 0.05 or > 256) || double.IsNaN(s.BuildCpus))
+            yield return $"buildCpus is {s.BuildCpus}: give a number from 0.05 to 256, or 0 for no limit";
+        if (s.KeptVersions is < 0 or > 100)
+            yield return $"keptVersions is {s.KeptVersions}: give a number from 0 to 100";
+        if (s.Pack.Length == 0 || s.Pack[0] == '-' || (s.Pack.Contains('/') && !Path.IsPathFullyQualified(s.Pack)))
+            yield return $"pack is '{s.Pack}': give the program's name or its absolute path";
+        if (!SourceRules.IsImage(s.DefaultBuilder))
+            yield return $"defaultBuilder is '{s.DefaultBuilder}': give a builder image such as heroku/builder:24";
+        if (s.LifecycleImage.Length > 0 && !SourceRules.IsImage(s.LifecycleImage))
+            yield return $"lifecycleImage is '{s.LifecycleImage}': give an image, or nothing";
+        if (s.Lifecycle.Length > 0 && !Path.IsPathFullyQualified(s.Lifecycle) && !Version.TryParse(s.Lifecycle, out _))
+            yield return $"lifecycle is '{s.Lifecycle}': give a version such as 0.20.11, an absolute path of its tgz, or nothing";
+        foreach (var stack in s.Stacks.Where(stack => !SourceRules.IsImage(stack.Build) || !SourceRules.IsImage(stack.Run)
+            || (stack.Id.Length == 0 && stack.Distro.Split('@') is not [{ Length: > 0 }, { Length: > 0 }])))
+            yield return $"stacks: '{stack.Id}{stack.Distro}': give the images build and run, and an id or a distro such as ubuntu@24.04";
     }
 }

@@ -28,7 +28,9 @@ var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions
     ContentRootPath = AppContext.BaseDirectory, Args = ["--hostBuilder:reloadConfigOnChange=false"],
 });
 builder.Configuration.Sources.Clear();
-builder.Configuration.AddJsonFile(config, optional: false).AddEnvironmentVariables("APPOXY__");
+// provision.sh writes the first file anew; what an admin sets goes into the second.
+builder.Configuration.AddJsonFile(config, optional: false).AddJsonFile(Path.ChangeExtension(config, ".local.json"), optional: true)
+    .AddEnvironmentVariables("APPOXY__");
 builder.Services.AddSingleton<IValidateOptions<DroiddSettings>, DroiddSettingsValidator>();
 builder.Services.AddOptions<DroiddSettings>().Bind(builder.Configuration).ValidateOnStart();
 builder.Services.AddSingleton(s => s.GetRequiredService<IOptions<DroiddSettings>>().Value);
@@ -40,11 +42,12 @@ builder.Services.AddSingleton<DroidImages>();
 builder.Services.AddSingleton<DroidDict>();
 builder.Services.AddSingleton<DroidLogs>();
 builder.Services.AddSingleton<GitClone>();
+builder.Services.AddSingleton<UploadedFolder>();
 builder.Services.AddSingleton<DockerfileBuild>();
-builder.Services.AddSingleton(s => new DeployTools(
-    s.GetRequiredService<GitClone>(), s.GetRequiredService<DockerfileBuild>(), s.GetRequiredService<DroidImages>(),
-    s.GetRequiredService<DroidContainers>(), s.GetRequiredService<DroiddSettings>(), new SemaphoreSlim(Math.Max(1, Environment.ProcessorCount)),
-    s.GetRequiredService<TimeProvider>(), s.GetRequiredService<ILogger<Reconciler>>()));
+builder.Services.AddSingleton<Pack>().AddSingleton<PackBuilder>().AddSingleton<PackBuild>();
+builder.Services.AddSingleton(s => new BuildQueue(s.GetRequiredService<DroiddSettings>().BuildsAtOnce));
+builder.Services.AddSingleton<ImageBuild>();
+builder.Services.AddSingleton<DeployTools>();
 builder.Services.AddSingleton<LocalConfig>().AddHostedService(s => s.GetRequiredService<LocalConfig>());
 builder.Services.AddHostedService(s => ActivatorUtilities.CreateInstance<LogRotation>(s, "local", s.GetRequiredService<DroiddSettings>().Nginx));
 builder.Services.AddSingleton<DroidServer>().AddHostedService(s => s.GetRequiredService<DroidServer>());

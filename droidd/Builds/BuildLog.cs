@@ -34,7 +34,9 @@ internal sealed class BuildLog(string folder) : IDisposable
     }
 
     /// <summary>A line that the build printed: left out once the log is too long. Returns when it is written, so that a build can't run ahead.</summary>
-    public void Output(string line)
+    /// <param name="line">The line.</param>
+    /// <param name="fault">Whether it tells of a fault.</param>
+    public void Output(string line, bool fault = false)
     {
         lock (gate)
         {
@@ -42,6 +44,8 @@ internal sealed class BuildLog(string folder) : IDisposable
                 return;
             full = output.Length + line.Length > MaxBytes;
             Append(output, full ? "… the log is longer than 16 MiB; what else the build prints is left out" : line);
+            if (fault && !full)
+                Append(errors, line);
         }
     }
 

@@ -21,4 +21,7 @@ internal static class DockerFault
             return fault.Message.ReplaceLineEndings(" ");
         }
     }
+
+    /// <summary>Whether the disk is full, in Docker's words or the system's.</summary>
+    public static bool IsDiskFull(string words) => words.Contains("no space left on device", StringComparison.OrdinalIgnoreCase);
 }

@@ -1,7 +1,5 @@
 using System.Formats.Tar;
-using System.IO.Enumeration;
 using System.IO.Pipelines;
-using System.Text;
 using Docker.DotNet;
 using Docker.DotNet.Models;
 
@@ -10,6 +8,11 @@ namespace Appoxy.Droidd.Builds;
 /// <summary>Builds an image from a folder with a <c>Dockerfile</c>, telling the log each line as Docker says it.</summary>
 internal sealed class DockerfileBuild(DockerClient docker, DroiddSettings settings)
 {
+    private const long CpuPeriod = 100_000;
+
+    /// <summary>Against an app's 1024: where processors are short, apps go before builds.</summary>
+    public const long CpuShares = 256;
+
     /// <summary>Builds <paramref name="folder"/> as <paramref name="tag"/>; the image's id.</summary>
     /// <exception cref="BuildException">A step failed, or it took too long.</exception>
     public async Task<string> BuildAsync(string folder, string tag, string uid, BuildLog log, CancellationToken cancel)
@@ -17,8 +20,9 @@ internal sealed class DockerfileBuild(DockerClient docker, DroiddSettings settin
         using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         timeout.CancelAfter(settings.BuildTime);
         var lines = new LineProgress(log);
+        var ignored = IgnoredBy(folder);
         var pipe = new Pipe();
-        var packing = PackAsync(folder, pipe.Writer, timeout.Token);
+        var packing = PackAsync(folder, ignored, pipe.Writer, timeout.Token);
         try
         {
             var parameters = new ImageBuildParameters
@@ -26,6 +30,11 @@ internal sealed class DockerfileBuild(DockerClient docker, DroiddSettings settin
                 Tags = [tag],
                 Labels = new Dictionary<string, string> { [DroidLabels.Uid] = uid },
                 NetworkMode = settings.BuildNetwork,
+                Memory = settings.BuildMemoryBytes,
+                MemorySwap = settings.BuildMemoryBytes,
+                CPUShares = CpuShares,
+                CPUPeriod = settings.BuildCpus > 0 ? CpuPeriod : 0,
+                CPUQuota = (long)(settings.BuildCpus * CpuPeriod),
                 Remove = true,
                 ForceRemove = true,
             };
@@ -33,17 +42,17 @@ internal sealed class DockerfileBuild(DockerClient docker, DroiddSettings settin
             await packing;
             lines.Finish();
             if (lines.Error is { } error)
-                throw new BuildException(error);
+                throw Failed(error);
             return (await docker.Images.InspectImageAsync(tag, timeout.Token)).ID;
         }
         catch (OperationCanceledException) when (!cancel.IsCancellationRequested)
         {
-            throw new BuildException($"the build took longer than {settings.BuildTimeout}");
+            throw new BuildException(FailureReasons.Timeout, $"the build took longer than {settings.BuildTimeout}");
         }
         catch (DockerApiException e)
         {
             lines.Finish();
-            throw new BuildException(DockerFault.Words(e));
+            throw Failed(DockerFault.Words(e));
         }
         finally
         {
@@ -52,14 +61,32 @@ internal sealed class DockerfileBuild(DockerClient docker, DroiddSettings settin
         }
     }
 
-    private static async Task PackAsync(string folder, PipeWriter target, CancellationToken cancel)
+    private BuildException Failed(string error) => DockerFault.IsDiskFull(error) ? new(FailureReasons.DiskFull, error)
+        // 128 + SIGKILL: nobody else sends that to a step of a build.
+        : error.EndsWith("returned a non-zero code: 137", StringComparison.Ordinal) && settings.BuildMemoryBytes > 0
+            ? new(FailureReasons.Build, $"{error}: it most likely needed more than the {settings.BuildMemory} of memory that a build has")
+            : new(FailureReasons.Build, error);
+
+    private static DockerIgnore IgnoredBy(string folder)
+    {
+        try
+        {
+            return DockerIgnore.Of(folder);
+        }
+        catch (FormatException e)
+        {
+            throw new BuildException(FailureReasons.Source, e.Message);
+        }
+    }
+
+    private static async Task PackAsync(string folder, DockerIgnore ignored, PipeWriter target, CancellationToken cancel)
     {
         Exception? fault = null;
         try
         {
             await using var tar = new TarWriter(target.AsStream(leaveOpen: true), TarEntryFormat.Pax);
-            foreach (var path in Entries(folder))
-                await tar.WriteEntryAsync(path, Path.GetRelativePath(folder, path), cancel);
+            foreach (var path in Entries(folder, "", ignored))
+                await tar.WriteEntryAsync(Path.Combine(folder, path), path, cancel);
         }
         catch (Exception e)
         {
@@ -72,24 +99,31 @@ internal sealed class DockerfileBuild(DockerClient docker, DroiddSettings settin
         }
     }
 
-    /// <summary>All below <paramref name="folder"/> but git's own; a link is packed as a link and never followed, or it could lead out of the folder.</summary>
-    private static FileSystemEnumerable<string> Entries(string folder)
+    /// <summary>
+    /// All below a folder but git's own and what is ignored. A link is packed as a link and never followed, or it could lead out of
+    /// the folder.
+    /// </summary>
+    internal static IEnumerable<string> Entries(string top, string below, DockerIgnore ignored)
     {
-        var git = Path.Combine(folder, ".git");
-        return new(folder, (ref FileSystemEntry entry) => entry.ToFullPath(),
-            new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = 0, IgnoreInaccessible = false })
+        foreach (var entry in new DirectoryInfo(Path.Combine(top, below)).EnumerateFileSystemInfos().OrderBy(e => e.Name, StringComparer.Ordinal))
         {
-            ShouldIncludePredicate = (ref FileSystemEntry entry) => entry.ToFullPath() != git,
-            ShouldRecursePredicate = (ref FileSystemEntry entry) =>
-                (entry.Attributes & FileAttributes.ReparsePoint) == 0 && entry.ToFullPath() != git,
-        };
+            var path = below.Length == 0 ? entry.Name : $"{below}/{entry.Name}";
+            if (path == ".git")
+                continue;
+            var excluded = ignored.Excludes(path);
+            if (!excluded)
+                yield return path;
+            if (entry is not DirectoryInfo { LinkTarget: null } || (excluded && !ignored.HasExceptions))
+                continue;
+            foreach (var inner in Entries(top, path, ignored))
+                yield return inner;
+        }
     }
 
-    /// <summary>Cuts Docker's stream of messages into log lines; a line without an end is cut too. Docker's client waits for each call.</summary>
+    /// <summary>Brings Docker's stream of messages to the log. Docker's client waits for each call.</summary>
     private sealed class LineProgress(BuildLog log) : IProgress<JSONMessage>
     {
-        private const int LongestLine = 16 << 10;
-        private readonly StringBuilder line = new();
+        private readonly LogLines lines = new(line => log.Output(line));
 
         public string? Error { get; private set; }
 
@@ -98,27 +132,11 @@ internal sealed class DockerfileBuild(DockerClient docker, DroiddSettings settin
             if (message.Error is { } error)
                 Error = (error.Message ?? "the build failed").ReplaceLineEndings(" ").Trim();
             else if (message.Stream is { } text)
-                Take(text);
+                lines.Add(text);
             else if (message is { Status: { } status, Progress: null })
-                Take(status + "\n");
+                lines.Add(status + "\n");
         }
 
-        public void Finish()
-        {
-            if (!string.IsNullOrWhiteSpace(line.ToString()))
-                log.Output(line.ToString());
-            line.Clear();
-        }
-
-        private void Take(string text)
-        {
-            foreach (var c in text)
-            {
-                if (c != '\n')
-                    line.Append(c);
-                if (c == '\n' || line.Length >= LongestLine)
-                    Finish();
-            }
-        }
+        public void Finish() => lines.Finish();
     }
 }

@@ -44,14 +44,14 @@ internal sealed class GitClone(DroiddSettings settings)
             }
             else
             {
-                throw new BuildException($"git can't fetch '{wanted}' from that repository");
+                throw new BuildException(FailureReasons.Source, $"git can't fetch '{wanted}' from that repository");
             }
             await SubmodulesAsync(git, folder, allowPrivate, depth: 0, timeout.Token);
             return (await git.ReadAsync("rev-parse", "HEAD")).Trim();
         }
         catch (OperationCanceledException) when (!cancel.IsCancellationRequested)
         {
-            throw new BuildException($"fetching the source took longer than {settings.FetchTimeout}");
+            throw new BuildException(FailureReasons.Timeout, $"fetching the source took longer than {settings.FetchTimeout}");
         }
     }
 
@@ -61,13 +61,13 @@ internal sealed class GitClone(DroiddSettings settings)
         if (!File.Exists(Path.Combine(folder, ".gitmodules")))
             return;
         if (depth == MaxDepth)
-            throw new BuildException($"the submodules are nested more than {MaxDepth} deep");
+            throw new BuildException(FailureReasons.Source, $"the submodules are nested more than {MaxDepth} deep");
         await git.RunAsync("-C", folder, "submodule", "--quiet", "init");
         var entries = (await git.ReadAsync("-C", folder, "config", "--get-regexp", @"^submodule\..*\.url$")).Split('\n', StringSplitOptions.RemoveEmptyEntries);
         foreach (var url in entries.Select(e => e[(e.IndexOf(' ', StringComparison.Ordinal) + 1)..]))
         {
             if (SourceRules.Fault(new GitSource(url, null)) is not null)
-                throw new BuildException("a submodule's address can't be fetched here");
+                throw new BuildException(FailureReasons.Source, "a submodule's address can't be fetched here");
             if (!allowPrivate)
                 await GitSourceCheck.RequirePublicAsync(url, cancel);
         }
@@ -93,7 +93,7 @@ internal sealed class GitClone(DroiddSettings settings)
         public async Task RunAsync(params string[] arguments)
         {
             if (!await TryAsync(arguments))
-                throw new BuildException($"git {arguments.First(a => a != "-C" && !a.StartsWith('/'))} failed; the log says why");
+                throw new BuildException(FailureReasons.Source, $"git {arguments.First(a => a != "-C" && !a.StartsWith('/'))} failed; the log says why");
         }
 
         public async Task<bool> TryAsync(params string[] arguments)

@@ -10,7 +10,7 @@ internal static class GitSourceCheck
     /// <exception cref="BuildException">It is such a source.</exception>
     public static async Task RequirePublicAsync(string url, CancellationToken cancel)
     {
-        var host = SourceRules.Host(url) ?? throw new BuildException("only an admin may deploy from file:// addresses");
+        var host = SourceRules.Host(url) ?? throw new BuildException(FailureReasons.Source, "only an admin may deploy from file:// addresses");
         IPAddress[] addresses;
         try
         {
@@ -18,10 +18,10 @@ internal static class GitSourceCheck
         }
         catch (SocketException)
         {
-            throw new BuildException($"the git host {host} is not known to DNS");
+            throw new BuildException(FailureReasons.Source, $"the git host {host} is not known to DNS");
         }
         if (addresses.Any(IsPrivate))
-            throw new BuildException($"the git host {host} has a private address; only an admin may deploy from there");
+            throw new BuildException(FailureReasons.Source, $"the git host {host} has a private address; only an admin may deploy from there");
     }
 
     internal static bool IsPrivate(IPAddress address)

@@ -1,5 +1,6 @@
 using Appoxy.Droidd.Builds;
 using Appoxy.Droidd.LocalNginx;
+using Microsoft.AspNetCore.Http.Features;
 
 namespace Appoxy.Droidd.Droids;
 
@@ -72,6 +73,19 @@ internal static class DroidEndpoints
             return TypedResults.Ok(status);
         });
         droids.MapGet("/{uid}/logs", LogsAsync);
+        droids.MapGet("/{uid}/images", async (string uid, DroidServer server, CancellationToken cancel) =>
+            TypedResults.Ok(await server.KeptAsync(uid, cancel)));
+        droids.MapPost("/{uid}/uploads", UploadAsync);
+    }
+
+    /// <summary>Takes a tar.gz; the app may have no droid yet.</summary>
+    private static async Task<IResult> UploadAsync(HttpContext http, string uid, DroidServer server, UploadedFolder uploads, DroiddSettings settings)
+    {
+        // The limit of our own holds: it says what it is.
+        http.Features.GetRequiredFeature<IHttpMaxRequestBodySizeFeature>().MaxRequestBodySize = null;
+        var droid = server.Find(uid);
+        return TypedResults.Ok(await uploads.TakeAsync(new DroidFolder(settings.DataDir, uid).Uploads, http.Request.Body,
+            [droid?.Spec?.Source.Upload, droid?.Live?.Spec.Source.Upload], http.RequestAborted));
     }
 
     private static async Task LogsAsync(HttpContext http, string uid, DroidServer server, DroidLogs logs, TimeProvider time,
@@ -122,14 +136,20 @@ internal static class DroidEndpoints
             return "app must be an app's name.";
         if (spec.Generation < 1 || spec.Deployment < 1)
             return "generation and deployment must be 1 or more.";
-        if (spec.Source is { Git: null, Image: null } or { Git: not null, Image: not null })
-            return "source must be one of git and image.";
+        if (new object?[] { spec.Source.Git, spec.Source.Upload, spec.Source.Image }.Count(s => s is not null) != 1)
+            return "source must be one of git, upload and image.";
+        if (spec.Source.Upload is { } upload && !SourceRules.IsUpload(upload))
+            return "source.upload is no SHA-256 in hex.";
         if (spec.Source.Git is { } git && SourceRules.Fault(git) is { } fault)
             return fault + ".";
         if (spec.Source.Image is { } image && !SourceRules.IsImage(image))
             return "source.image is no image reference.";
         if (!SourceRules.IsBuilder(spec.Builder))
             return "builder must be auto, dockerfile or pack:IMAGE.";
+        if (!spec.Buildpacks.All(SourceRules.IsImage))
+            return "buildpacks must be image references.";
+        if (spec.RollbackTo is { } earlier && (earlier < 1 || earlier >= spec.Deployment))
+            return "rollbackTo must be an earlier deployment.";
         if (spec.Env.FirstOrDefault(e => !Names.IsEnvName(e.Key) || e.Value.Contains('\0')).Key is { } key)
             return $"env: '{key}' is no name, or its value holds a NUL.";
         if (spec.Port is < 1 or > 65535)

@@ -1,9 +1,15 @@
 using System.Globalization;
 using System.Text.Json;
+using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
 using Appoxy.Droidd.Builds;
 
 namespace Appoxy.Droidd.Droids;
+
+/// <summary>What a deployment's build gave.</summary>
+/// <param name="Key">The same for builds of the same source in the same way.</param>
+/// <param name="Image">Docker's image id.</param>
+internal sealed record BuiltImage(string Key, string Image);
 
 /// <summary>
 /// A droid's folder on disk: the newest spec accepted, each deployment's outcome and log, and the droid's events. It holds what
@@ -21,6 +27,25 @@ internal sealed class DroidFolder(string root, string uid)
     public string Deployment(int number) => Path.Combine(folder, "deployments", number.ToString(CultureInfo.InvariantCulture));
 
     public string Source(int number) => Path.Combine(Deployment(number), "source");
+
+    public string Uploads => Path.Combine(folder, "uploads");
+
+    public BuiltImage? ReadBuild(int number) => Read(Path.Combine(Deployment(number), "image.json"), FolderJson.Default.BuiltImage);
+
+    public void WriteBuild(int number, BuiltImage built) =>
+        Write(Path.Combine(Deployment(number), "image.json"), built, FolderJson.Default.BuiltImage);
+
+    /// <summary>What was built here, the newest deployment first.</summary>
+    public IEnumerable<(int Number, BuiltImage Built)> Builds() =>
+        Numbers().Select(n => (n, ReadBuild(n)!)).Where(b => b.Item2 is not null);
+
+    /// <summary>The deployments that have a folder here, newest first.</summary>
+    public IEnumerable<int> Numbers()
+    {
+        var deployments = new DirectoryInfo(Path.Combine(folder, "deployments"));
+        return !deployments.Exists ? [] : deployments.EnumerateDirectories()
+            .Select(d => int.TryParse(d.Name, NumberStyles.None, CultureInfo.InvariantCulture, out var n) ? n : 0).Where(n => n > 0).OrderDescending();
+    }
 
     public DroidSpec? ReadSpec() => Read(Path.Combine(folder, "spec.json"), AppoxyJson.Default.DroidSpec);
 
@@ -44,15 +69,16 @@ internal sealed class DroidFolder(string root, string uid)
         }
     }
 
-    /// <summary>Removes what is kept of old deployments beyond the newest twenty.</summary>
-    public void Prune()
+    /// <summary>Removes what is kept of old deployments beyond the newest twenty, but of those that went live last.</summary>
+    /// <param name="live">How many of those.</param>
+    public void Prune(int live)
     {
-        var deployments = new DirectoryInfo(Path.Combine(folder, "deployments"));
-        if (!deployments.Exists)
+        var numbers = Numbers().ToList();
+        if (numbers.Count <= KeptDeployments)
             return;
-        foreach (var old in deployments.EnumerateDirectories().Where(d => int.TryParse(d.Name, out _))
-                     .OrderByDescending(d => int.Parse(d.Name, CultureInfo.InvariantCulture)).Skip(KeptDeployments))
-            old.Delete(recursive: true);
+        var kept = numbers.Where(n => ReadStatus(n)?.State == DeploymentStates.Live).Take(live).ToHashSet();
+        foreach (var old in numbers.Skip(KeptDeployments).Where(n => !kept.Contains(n)))
+            Directory.Delete(Deployment(old), recursive: true);
     }
 
     public void RemoveSource(int number)
@@ -82,3 +108,7 @@ internal sealed class DroidFolder(string root, string uid)
         File.Move(next, path, overwrite: true);
     }
 }
+
+[JsonSourceGenerationOptions(JsonSerializerDefaults.Web)]
+[JsonSerializable(typeof(BuiltImage))]
+internal sealed partial class FolderJson : JsonSerializerContext;

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using Appoxy.Droidd.Builds;
 using Appoxy.Droidd.Images;
 using Appoxy.Droidd.LocalNginx;
 using Docker.DotNet;
@@ -7,8 +8,8 @@ namespace Appoxy.Droidd.Droids;
 
 /// <summary>All droids of this server. At start it learns them from Docker; then it watches what Docker does without being told.</summary>
 internal sealed partial class DroidServer(
-    DroidContainers containers, DroidDict dict, DroidImages images, DeployTools tools, DroiddSettings settings, ILogger<DroidServer> log,
-    TimeProvider time) : BackgroundService
+    DroidContainers containers, DroidDict dict, DroidImages images, PackBuild packs, DeployTools tools, DroiddSettings settings,
+    ILogger<DroidServer> log, TimeProvider time) : BackgroundService
 {
     private static readonly TimeSpan WatchInterval = TimeSpan.FromSeconds(2);
 
@@ -71,6 +72,7 @@ internal sealed partial class DroidServer(
             foreach (var container in (await containers.ListAsync(cancel)).Where(c => c.Spec.Uid == uid))
                 await containers.RemoveAsync(container.Id, cancel);
             await images.DeleteAllAsync(uid, cancel);
+            await packs.ForgetAsync(uid, cancel);
             droids.TryRemove(uid, out _);
         }
         finally
@@ -87,6 +89,10 @@ internal sealed partial class DroidServer(
     public IReadOnlyList<DroidStatus> List() => [.. droids.Values.OrderBy(e => e.Droid.Uid, StringComparer.Ordinal).Select(Status)];
 
     public DroidStatus? Status(string uid) => droids.TryGetValue(uid, out var entry) ? Status(entry) : null;
+
+    /// <summary>The deployments of a droid whose image is here, newest first.</summary>
+    public Task<IReadOnlyList<KeptImage>> KeptAsync(string uid, CancellationToken cancel) =>
+        images.KeptAsync(uid, new DroidFolder(settings.DataDir, uid), cancel);
 
     /// <summary>Whether a deployment's log may still grow.</summary>
     public bool IsDeploying(string uid, int number) => droids.TryGetValue(uid, out var entry)
@@ -175,7 +181,10 @@ internal sealed partial class DroidServer(
             }
             foreach (var left in mine.Values.Where(c => c.Id != live?.Id))
                 await containers.RemoveAsync(left.Id, cancel);
-            var spec = new DroidFolder(settings.DataDir, uid).ReadSpec() ?? live?.Spec;
+            var folder = new DroidFolder(settings.DataDir, uid);
+            foreach (var number in folder.Numbers())
+                await packs.ClearAsync(folder.Deployment(number), cancel);
+            var spec = folder.ReadSpec() ?? live?.Spec;
             if (spec is null)
                 continue;
             var entry = Add(uid, spec);

@@ -7,8 +7,7 @@ namespace Appoxy.Droidd.Droids;
 
 /// <summary>What a reconciler works with, the same for all droids of a server.</summary>
 internal sealed record DeployTools(
-    GitClone Git, DockerfileBuild Dockerfile, DroidImages Images, DroidContainers Containers, DroiddSettings Settings, SemaphoreSlim BuildSlots,
-    TimeProvider Time, ILogger Log);
+    ImageBuild Build, DroidImages Images, DroidContainers Containers, DroiddSettings Settings, TimeProvider Time, ILogger<Reconciler> Log);
 
 /// <summary>
 /// Brings one droid to its spec, one step at a time: a new deployment is fetched, built, started beside the old container,
@@ -98,7 +97,8 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
     {
         if (droid.Spec is not { } spec)
             return;
-        var known = droid.Folder.ReadStatus(spec.Deployment);
+        // What is in memory holds even where the disk was too full to take it.
+        var known = Deployment?.Number == spec.Deployment ? Deployment : droid.Folder.ReadStatus(spec.Deployment);
         if (droid.Live?.Spec.Deployment != spec.Deployment
             && (known is null || !DeploymentStates.IsFinal(known.State) || (known.State == DeploymentStates.Live && droid.Live is null)))
             await DeployAsync(spec, stop);
@@ -126,16 +126,7 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
         try
         {
             Become(DeploymentStates.Queued);
-            await tools.BuildSlots.WaitAsync(cancelled.Token);
-            string image;
-            try
-            {
-                image = await BuildAsync(spec, log, cancelled.Token);
-            }
-            finally
-            {
-                tools.BuildSlots.Release();
-            }
+            var image = await tools.Build.RunAsync(spec, droid.Folder, log, Become, cancelled.Token);
             // Settings may have changed during the build; only the deployment's number is still that of its beginning.
             var newest = droid.Spec is { } now && now.Deployment == spec.Deployment ? now : spec;
             var old = await ReleaseAsync(newest, image, log, cancelled.Token);
@@ -146,18 +137,22 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
         }
         catch (BuildException e)
         {
-            Fail(e.Message, log);
+            Fail(e.Reason, e.Message, log);
         }
         catch (OperationCanceledException) when (!stop.IsCancellationRequested && cancelled.IsCancellationRequested)
         {
             log.Error(" !     Cancelled");
-            Become(DeploymentStates.Cancelled, "cancelled");
+            Become(DeploymentStates.Cancelled);
             await tools.Containers.RemoveAsync(spec.Uid + ".next", stop);
         }
         catch (Exception e) when (e is DockerApiException or HttpRequestException or TimeoutException or IOException or UnauthorizedAccessException)
         {
             LogFault(tools.Log, spec.Uid, e);
-            Fail($"this server failed at it: {DockerFault.Words(e)}", log);
+            var words = DockerFault.Words(e);
+            if (DockerFault.IsDiskFull(words))
+                Fail(FailureReasons.DiskFull, "the server's disk is full", log);
+            else
+                Fail(FailureReasons.Server, $"this server failed at it: {words}", log);
         }
         finally
         {
@@ -165,41 +160,19 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
                 deploying = null;
             if (!stop.IsCancellationRequested)
                 droid.Folder.RemoveSource(spec.Deployment);
-            droid.Folder.Prune();
+            droid.Folder.Prune(tools.Settings.KeptVersions + 1);
         }
     }
 
-    private void Fail(string reason, BuildLog log)
+    private void Fail(string reason, string error, BuildLog log)
     {
-        log.Error($" !     {reason}");
-        droid.Tell($"deployment {Deployment!.Number} failed: {reason}");
-        Become(DeploymentStates.Failed, reason);
+        // First, as what follows writes to a disk that may be full.
+        lock (deployLock)
+            Deployment = Deployment! with { State = DeploymentStates.Failed, Error = error, Reason = reason, Ahead = null };
+        log.Error($" !     {error}");
+        droid.Tell($"deployment {Deployment.Number} failed: {error}");
+        droid.Folder.WriteStatus(Deployment);
     }
-
-    private async Task<string> BuildAsync(DroidSpec spec, BuildLog log, CancellationToken cancel)
-    {
-        if (spec.Source.Image is { } image)
-        {
-            Become(DeploymentStates.Fetching);
-            return await tools.Images.PullAsync(image, spec.Uid, spec.Deployment, log, cancel);
-        }
-        var git = spec.Source.Git!;
-        var folder = droid.Folder.Source(spec.Deployment);
-        Become(DeploymentStates.Fetching);
-        log.Say($"-----> Fetching {Shown(git.Url)} {git.Ref}");
-        var commit = await tools.Git.FetchAsync(git, spec.AllowPrivateSources, folder, log, cancel);
-        Become(DeploymentStates.Building, commit: commit);
-        log.Say($"-----> Building commit {commit[..12]}");
-        if (spec.Builder.StartsWith("pack:", StringComparison.Ordinal))
-            throw new BuildException("this server can't build with buildpacks yet: add a Dockerfile and use --builder dockerfile");
-        if (!File.Exists(Path.Combine(folder, "Dockerfile")))
-            throw new BuildException("the repository has no Dockerfile in its top folder");
-        return await tools.Dockerfile.BuildAsync(folder, DroidImages.Tag(spec.Uid, spec.Deployment), spec.Uid, log, cancel);
-    }
-
-    /// <summary>A git address without its password.</summary>
-    private static string Shown(string url) =>
-        SourceRules.Secret(url) is { } secret ? url.Replace(secret, "***", StringComparison.Ordinal) : url;
 
     /// <summary>Starts a container beside the one that serves, waits until it is ready and switches; the old one, if any, is returned.</summary>
     private async Task<DroidContainer?> ReleaseAsync(DroidSpec spec, string image, BuildLog? log, CancellationToken cancel)
@@ -225,7 +198,7 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
             Say("       What the app printed last:");
             foreach (var line in await tools.Containers.TailAsync(next.Id, 50, cancel))
                 Say($"       {line}");
-            throw new BuildException($"the app {fault}");
+            throw new BuildException(FailureReasons.NotReady, $"the app {fault}");
         }
         catch
         {
@@ -277,7 +250,8 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
                 await tools.Containers.StopAsync(old.Id, stop);
                 await tools.Containers.RemoveAsync(old.Id, stop);
             }
-            await tools.Images.CollectAsync(droid.Uid, live, stop);
+            await tools.Images.CollectAsync(droid.Uid, live,
+                n => droid.Folder.ReadStatus(n) is not { } status || status.State == DeploymentStates.Live, stop);
         }
         catch (Exception e) when (e is DockerApiException or HttpRequestException or TimeoutException or IOException
             || (e is OperationCanceledException && stop.IsCancellationRequested))
@@ -286,10 +260,10 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
         }
     }
 
-    private void Become(string state, string? error = null, string? commit = null)
+    private void Become(string state, string? commit = null, int? ahead = null)
     {
         lock (deployLock)
-            Deployment = Deployment! with { State = state, Error = error, Commit = commit ?? Deployment.Commit };
+            Deployment = Deployment! with { State = state, Commit = commit ?? Deployment.Commit, Ahead = ahead };
         droid.Folder.WriteStatus(Deployment);
     }
 

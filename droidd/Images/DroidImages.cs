@@ -1,41 +1,54 @@
 using System.Globalization;
 using System.Net;
 using Appoxy.Droidd.Builds;
+using Appoxy.Droidd.Droids;
 using Docker.DotNet;
 using Docker.DotNet.Models;
 
 namespace Appoxy.Droidd.Images;
 
-/// <summary>The droids' images in Docker: <c>appoxy/&lt;uid&gt;:&lt;deployment&gt;</c>.</summary>
-internal sealed partial class DroidImages(DockerClient docker, ILogger<DroidImages> log)
+/// <summary>The droids' images in Docker: <c>appoxy/&lt;uid&gt;:&lt;deployment&gt;</c>, and what they are made of.</summary>
+internal sealed partial class DroidImages(DockerClient docker, DroiddSettings settings, ILogger<DroidImages> log)
 {
     public static string Tag(string uid, int deployment) => string.Create(CultureInfo.InvariantCulture, $"appoxy/{uid}:{deployment}");
 
-    /// <summary>Brings a prebuilt image here, unless it is already, under the droid's own tag; its id.</summary>
-    /// <exception cref="BuildException">There is no such image.</exception>
-    public async Task<string> PullAsync(string image, string uid, int deployment, BuildLog build, CancellationToken cancel)
+    /// <summary>What pack builds to: one name for all builds of an app, as it keeps layers and caches by the image's name.</summary>
+    public static string BuildTag(string uid) => $"appoxy/{uid}:build";
+
+    /// <summary>Pulls an image unless it is here already; its id.</summary>
+    /// <param name="image">Its reference.</param>
+    /// <param name="what">What it is, for a fault: <c>the builder</c>.</param>
+    /// <param name="reason">Why a deployment fails without it: one of <see cref="FailureReasons"/>.</param>
+    /// <param name="build">Gets a line where it is pulled.</param>
+    /// <param name="cancel">Ends it.</param>
+    /// <exception cref="BuildException">There is no such image, or it takes too long.</exception>
+    public async Task<string> EnsureAsync(string image, string what, string reason, BuildLog build, CancellationToken cancel)
     {
+        if (await FindAsync(image, cancel) is { } here)
+            return here;
+        build.Say($"-----> Pulling {image}");
+        using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        timeout.CancelAfter(settings.FetchTime);
         try
         {
-            if (await FindAsync(image, cancel) is null)
-            {
-                build.Say($"-----> Pulling {image}");
-                var named = image.IndexOf(':', image.LastIndexOf('/') + 1) > 0 || image.Contains('@');
-                await docker.Images.CreateImageAsync(new() { FromImage = named ? image : image + ":latest" }, null, new Progress<JSONMessage>(), cancel);
-            }
-            await docker.Images.TagImageAsync(image, new()
-            {
-                RepositoryName = "appoxy/" + uid, Tag = deployment.ToString(CultureInfo.InvariantCulture),
-            }, cancel);
-            return await FindAsync(image, cancel) ?? throw new BuildException($"Docker has no image {image}");
+            var named = image.IndexOf(':', image.LastIndexOf('/') + 1) > 0 || image.Contains('@');
+            var parameters = new ImagesCreateParameters { FromImage = named ? image : image + ":latest" };
+            await docker.Images.CreateImageAsync(parameters, null, new Progress<JSONMessage>(), timeout.Token);
+            return await FindAsync(image, cancel) ?? throw new BuildException(reason, $"{what} {image} is not there, and Docker did not pull it");
         }
         catch (DockerApiException e)
         {
-            throw new BuildException($"Docker can't get {image}: {DockerFault.Words(e)}");
+            var words = DockerFault.Words(e);
+            throw new BuildException(DockerFault.IsDiskFull(words) ? FailureReasons.DiskFull : reason, $"Docker can't get {what} {image}: {words}");
+        }
+        catch (OperationCanceledException) when (!cancel.IsCancellationRequested)
+        {
+            throw new BuildException(FailureReasons.Timeout, $"pulling {what} {image} took longer than {settings.FetchTimeout}");
         }
     }
 
-    private async Task<string?> FindAsync(string image, CancellationToken cancel)
+    /// <summary>The id of an image by its reference or id; null if it is not here.</summary>
+    public async Task<string?> FindAsync(string image, CancellationToken cancel)
     {
         try
         {
@@ -47,30 +60,68 @@ internal sealed partial class DroidImages(DockerClient docker, ILogger<DroidImag
         }
     }
 
-    /// <summary>Deletes the images of a droid's deployments but the one that serves and the one before it.</summary>
-    public Task CollectAsync(string uid, int live, CancellationToken cancel) =>
-        DeleteAsync(uid, tags => tags.Where(n => n < live).OrderDescending().Skip(1), cancel);
+    /// <summary>Keeps an image as that of a deployment.</summary>
+    public Task TagAsync(string imageId, string uid, int deployment, CancellationToken cancel) => docker.Images.TagImageAsync(imageId, new()
+    {
+        RepositoryName = "appoxy/" + uid, Tag = deployment.ToString(CultureInfo.InvariantCulture),
+    }, cancel);
 
-    public Task DeleteAllAsync(string uid, CancellationToken cancel) => DeleteAsync(uid, tags => tags, cancel);
+    /// <summary>The deployments whose image is here, newest first; several can share one.</summary>
+    public async Task<IReadOnlyList<KeptImage>> KeptAsync(string uid, DroidFolder folder, CancellationToken cancel)
+    {
+        var tagged = await TaggedAsync(uid, cancel);
+        var here = tagged.Select(t => t.Image).ToHashSet();
+        var shared = folder.Builds().Where(b => here.Contains(b.Built.Image)).Select(b => new KeptImage(b.Number, b.Built.Image));
+        return [.. tagged.Concat(shared).Distinct().OrderByDescending(k => k.Deployment)];
+    }
 
-    private async Task DeleteAsync(string uid, Func<IEnumerable<int>, IEnumerable<int>> choose, CancellationToken cancel)
+    /// <summary>
+    /// Deletes the images of a droid's older deployments but of the versions that are kept: the newest that were live once and are
+    /// another image than the one that serves.
+    /// </summary>
+    /// <param name="uid">The droid.</param>
+    /// <param name="live">The deployment that serves; newer ones are left alone.</param>
+    /// <param name="wasLive">Whether a deployment went live once.</param>
+    /// <param name="cancel">Ends it.</param>
+    public async Task CollectAsync(string uid, int live, Func<int, bool> wasLive, CancellationToken cancel)
+    {
+        var tagged = await TaggedAsync(uid, cancel);
+        var serving = tagged.FirstOrDefault(t => t.Deployment == live)?.Image;
+        var kept = tagged.Where(t => t.Deployment < live && t.Image != serving && wasLive(t.Deployment))
+            .DistinctBy(t => t.Image).Take(settings.KeptVersions).ToHashSet();
+        await DeleteAsync(tagged.Where(t => t.Deployment < live && !kept.Contains(t)).Select(t => Tag(uid, t.Deployment)), cancel);
+    }
+
+    public async Task DeleteAllAsync(string uid, CancellationToken cancel)
+    {
+        var tags = (await TaggedAsync(uid, cancel)).Select(t => Tag(uid, t.Deployment));
+        await DeleteAsync(await FindAsync(BuildTag(uid), cancel) is null ? tags : tags.Append(BuildTag(uid)), cancel);
+    }
+
+    /// <summary>The images that have a deployment's tag, newest deployment first.</summary>
+    private async Task<List<KeptImage>> TaggedAsync(string uid, CancellationToken cancel)
     {
         var prefix = $"appoxy/{uid}:";
         var images = await docker.Images.ListImagesAsync(new()
         {
             Filters = new Dictionary<string, IDictionary<string, bool>> { ["reference"] = new Dictionary<string, bool> { [prefix + "*"] = true } },
         }, cancel);
-        var numbers = images.SelectMany(i => i.RepoTags ?? []).Where(t => t.StartsWith(prefix, StringComparison.Ordinal))
-            .Select(t => int.TryParse(t.AsSpan(prefix.Length), CultureInfo.InvariantCulture, out var n) ? n : -1).Where(n => n >= 0).ToList();
-        foreach (var number in choose(numbers).ToList())
+        KeptImage? Read(string tag, string id) => tag.StartsWith(prefix, StringComparison.Ordinal)
+            && int.TryParse(tag.AsSpan(prefix.Length), NumberStyles.None, CultureInfo.InvariantCulture, out var n) ? new(n, id) : null;
+        return [.. images.SelectMany(i => (i.RepoTags ?? []).Select(t => Read(t, i.ID))).OfType<KeptImage>().OrderByDescending(k => k.Deployment)];
+    }
+
+    private async Task DeleteAsync(IEnumerable<string> tags, CancellationToken cancel)
+    {
+        foreach (var tag in tags.ToList())
         {
             try
             {
-                await docker.Images.DeleteImageAsync(Tag(uid, number), new() { Force = false }, cancel);
+                await docker.Images.DeleteImageAsync(tag, new() { Force = false }, cancel);
             }
             catch (DockerApiException e)
             {
-                LogKept(log, Tag(uid, number), e.Message);
+                LogKept(log, tag, e.Message);
             }
         }
     }
