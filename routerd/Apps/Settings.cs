@@ -39,6 +39,8 @@ internal static class Settings
 
     public static int? Port(AppSettings s) => s.Port == "auto" ? null : int.Parse(s.Port!, CultureInfo.InvariantCulture);
 
+    public static IReadOnlyList<string> Buildpacks(AppSettings s) => s.Buildpacks == "none" ? [] : s.Buildpacks!.Split(',');
+
     private static int Seconds(string? text) =>
         Quantities.TryParseSeconds(text, out var seconds) ? seconds : throw new FormatException($"duration '{text}' is stored");
 }

@@ -18,6 +18,8 @@ internal static class DeploymentEndpoints
         group.MapGet("/{number}", GetAsync);
         group.MapGet("/{number}/log", DeploymentLog.SendAsync);
         group.MapPost("/{number}/cancel", CancelAsync);
+        v1.MapPost("/apps/{app}/rollback", Rollback.CreateAsync);
+        v1.MapPost("/apps/{app}/uploads", Uploads.CreateAsync);
     }
 
     private static async Task<Ok<Page<Deployment>>> ListAsync(string app, Caller caller, NpgsqlDataSource db, CancellationToken cancel)
@@ -34,28 +36,7 @@ internal static class DeploymentEndpoints
         var (source, builder) = Sources.Check(body, caller.Admin);
         var json = JsonSerializer.Serialize(source, AppoxyJson.Default.DroidSource);
         var row = await AppRow.FindAsync(db, caller, app, cancel);
-        await using var connection = await db.OpenConnectionAsync(cancel);
-        await using var transaction = await connection.BeginTransactionAsync(cancel);
-        DeploymentRow? begun;
-        try
-        {
-            // A deployment ends with an app that serves, also where it was stopped before.
-            begun = await connection.RunAsync("update apps set generation = generation + 1, desired = 'running' where uid = @Uid", row,
-                cancel) == 0
-                ? null
-                : await connection.FirstAsync<DeploymentRow>($"""
-                    insert into deployments (app_uid, number, source, builder, by_admin)
-                    select @Uid, coalesce(max(number), 0) + 1, @source::jsonb, @builder, @Admin from deployments where app_uid = @Uid
-                    returning {DeploymentRow.Columns}
-                    """, new { row.Uid, source = json, builder, caller.Admin }, cancel);
-            await transaction.CommitAsync(cancel);
-        }
-        catch (PostgresException e) when (e.Violates("deployments_one_at_a_time"))
-        {
-            throw Problem.Conflict($"A deployment of {row.Name} is still running; wait for its end, or cancel it.");
-        }
-        if (begun is null)
-            throw Problem.NotFound($"There is no app '{row.Name}'.");
+        var begun = await NewDeployments.BeginAsync(row, new Begin(json, builder, caller.Admin, body.Rebuild == true), db, cancel);
         runner.Wake();
         return TypedResults.Accepted($"/v1/apps/{row.Name}/deployments/{begun.Number}", begun.Show());
     }

@@ -6,7 +6,8 @@ namespace Appoxy.Routerd.Deployments;
 /// <summary>A deployment as Postgres holds it.</summary>
 internal sealed record DeploymentRow
 {
-    public const string Columns = "app_uid, number, source, builder, state, error, commit_id, created_at, finished_at";
+    public const string Columns =
+        "app_uid, number, source, builder, by_admin, state, error, reason, ahead, commit_id, rollback_to, created_at, finished_at";
 
     public string AppUid { get; init; } = "";
     public int Number { get; init; }
@@ -14,6 +15,10 @@ internal sealed record DeploymentRow
     public string Builder { get; init; } = "";
     public string State { get; init; } = "";
     public string? Error { get; init; }
+    public bool ByAdmin { get; init; }
+    public string? Reason { get; init; }
+    public int? Ahead { get; init; }
+    public int? RollbackTo { get; init; }
     public string? CommitId { get; init; }
     public DateTime CreatedAt { get; init; }
     public DateTime? FinishedAt { get; init; }
@@ -36,6 +41,9 @@ internal sealed record DeploymentRow
         Number = Number,
         State = State,
         Error = Error,
+        Reason = Reason,
+        Ahead = Ahead,
+        RollbackTo = RollbackTo,
         Commit = CommitId,
         Source = Sources.Masked(Postgres.FromJson(Source, AppoxyJson.Default.DroidSource)),
         Builder = Builder,

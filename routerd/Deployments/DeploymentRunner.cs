@@ -13,6 +13,7 @@ internal sealed partial class DeploymentRunner(
     NpgsqlDataSource db, DroidServers servers, ILogger<DeploymentRunner> log, TimeProvider time) : Rounds(TimeSpan.FromSeconds(1), log)
 {
     private const int LongestMinutes = 60;
+    private static readonly TimeSpan LongestQueue = TimeSpan.FromHours(24);
     private const int MaxAtOnce = 1000;
     private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(300);
     private static readonly TimeSpan BackOff = TimeSpan.FromSeconds(1);
@@ -73,13 +74,13 @@ internal sealed partial class DeploymentRunner(
     private async Task<bool> StepAsync(string uid, int number, Mismatch seen, CancellationToken cancel)
     {
         var row = await db.FirstAsync<StepRow>("""
-            select d.state, d.error, d.commit_id, d.cancel, d.created_at, d.source, a.generation, p.server
+            select d.state, d.error, d.commit_id, d.ahead, d.cancel, d.created_at, d.started_at, d.source, a.generation, p.server
             from deployments d join apps a on a.uid = d.app_uid join placements p on p.app_uid = d.app_uid
             where d.app_uid = @uid and d.number = @number and d.finished_at is null
             """, new { uid, number }, cancel);
         if (row is null)
             return true;
-        if (time.GetUtcNow() - row.CreatedAt > TimeSpan.FromMinutes(LongestMinutes))
+        if (time.GetUtcNow() - (row.StartedAt ?? row.CreatedAt) > (row.StartedAt is null ? LongestQueue : TimeSpan.FromMinutes(LongestMinutes)))
             return await TimeOutAsync(uid, number, row, cancel);
         var server = servers[row.Server];
         var droid = await server.FindAsync(uid, cancel);
@@ -93,7 +94,7 @@ internal sealed partial class DeploymentRunner(
             }
             catch (Problem e) when (e.Status == 400)
             {
-                return await FinishAsync(uid, number, row, new(number, DeploymentStates.Failed, e.Message), cancel);
+                return await FinishAsync(uid, number, row, new(number, DeploymentStates.Failed, e.Message, Reason: FailureReasons.Server), cancel);
             }
         }
         if (droid?.Deployment is not { } now || now.Number != number)
@@ -103,12 +104,13 @@ internal sealed partial class DeploymentRunner(
             now = await CancelAsync(server, uid, now, cancel);
         if (DeploymentStates.IsFinal(now.State))
             return await FinishAsync(uid, number, row, now, cancel);
-        if ((now.State, now.Error, now.Commit) != (row.State, row.Error, row.CommitId))
+        if ((now.State, now.Error, now.Commit, now.Ahead) != (row.State, row.Error, row.CommitId, row.Ahead))
         {
             await db.RunAsync("""
-                update deployments set state = @State, error = @Error, commit_id = @Commit
+                update deployments set state = @State, error = @Error, commit_id = @Commit, ahead = @Ahead,
+                  started_at = case when @State = 'queued' then started_at else coalesce(started_at, now()) end
                 where app_uid = @uid and number = @number and finished_at is null
-                """, new { now.State, Error = Clean(row, now.Error), now.Commit, uid, number }, cancel);
+                """, new { now.State, Error = Clean(row, now.Error), now.Commit, now.Ahead, uid, number }, cancel);
         }
         return false;
     }
@@ -123,7 +125,8 @@ internal sealed partial class DeploymentRunner(
         {
             // It does not run there, or can't be told.
         }
-        return await FinishAsync(uid, number, row, new(number, DeploymentStates.Failed, $"timed out after {LongestMinutes} minutes"), cancel);
+        var words = row.StartedAt is null ? $"waited for {LongestQueue.TotalHours} hours" : $"timed out after {LongestMinutes} minutes";
+        return await FinishAsync(uid, number, row, new(number, DeploymentStates.Failed, words, Reason: FailureReasons.Timeout), cancel);
     }
 
     private static async Task<DeploymentStatus> CancelAsync(DroidServer server, string uid, DeploymentStatus now, CancellationToken cancel)
@@ -147,7 +150,8 @@ internal sealed partial class DeploymentRunner(
             return false;
         if (seen.ToldAgain)
             return await FinishAsync(uid, number, row,
-                new(number, DeploymentStates.Failed, $"droid-server {row.Server} no longer knows of it; deploy again"), cancel);
+                new(number, DeploymentStates.Failed, $"droid-server {row.Server} no longer knows of it; deploy again",
+                    Reason: FailureReasons.Server), cancel);
         (seen.Since, seen.ToldAgain) = (null, true);
         await db.RunAsync("update apps set generation = generation + 1 where uid = @uid", new { uid }, cancel);
         return false;
@@ -170,12 +174,13 @@ internal sealed partial class DeploymentRunner(
         }
         await using var connection = await db.OpenConnectionAsync(cancel);
         await using var transaction = await connection.BeginTransactionAsync(cancel);
-        var values = new { uid, number, end.State, Error = Clean(row, end.Error), end.Commit, text = Clean(row, text) };
+        var values = new { uid, number, end.State, Error = Clean(row, end.Error), end.Reason, end.Commit, text = Clean(row, text) };
         // The app first, as everywhere, so that two transactions can't wait for each other.
         if (end.State != DeploymentStates.Live)
             await connection.RunAsync("update apps set generation = generation + 1 where uid = @uid", values, cancel);
         var finished = await connection.RunAsync("""
-            update deployments set state = @State, error = @Error, commit_id = coalesce(@Commit, commit_id), finished_at = now()
+            update deployments set state = @State, error = @Error, reason = @Reason, ahead = null, commit_id = coalesce(@Commit, commit_id),
+              finished_at = now()
             where app_uid = @uid and number = @number and finished_at is null
             """, values, cancel);
         if (finished == 0)
@@ -204,7 +209,9 @@ internal sealed partial class DeploymentRunner(
         public string? Error { get; init; }
         public string? CommitId { get; init; }
         public bool Cancel { get; init; }
+        public int? Ahead { get; init; }
         public DateTime CreatedAt { get; init; }
+        public DateTime? StartedAt { get; init; }
         public string Source { get; init; } = "{}";
         public long Generation { get; init; }
         public string Server { get; init; } = "";

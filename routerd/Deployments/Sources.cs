@@ -12,18 +12,27 @@ internal static class Sources
         var builder = string.IsNullOrEmpty(body.Builder) ? "auto" : body.Builder;
         switch (body.Source)
         {
-            case { Git: { } git, Image: null }:
+            case { Git: { } git, Upload: null, Image: null }:
                 if (!SourceRules.IsBuilder(builder))
                     throw Problem.BadRequest("builder: give auto, dockerfile, or pack: and a builder image.");
                 return (new DroidSource { Git = Check(git, admin) }, builder);
-            case { Git: null, Image: { } image }:
+            case { Git: null, Upload: { } upload, Image: null }:
+                if (!SourceRules.IsUpload(upload))
+                    throw Problem.BadRequest("source.upload: give the id that an upload was answered with.");
+                if (!SourceRules.IsBuilder(builder))
+                    throw Problem.BadRequest("builder: give auto, dockerfile, or pack: and a builder image.");
+                return (new DroidSource { Upload = upload }, builder);
+            case { Git: null, Upload: null, Image: { } image }:
                 if (!SourceRules.IsImage(image))
                     throw Problem.BadRequest("source.image: give an image's reference such as registry.example.com/shop:1.2.");
+                // What was built for an app is its owner's.
+                if (image.StartsWith("appoxy/", StringComparison.Ordinal) && !admin)
+                    throw Problem.Forbidden("source.image: only an admin may run the image of another app.");
                 if (builder != "auto")
                     throw Problem.BadRequest("builder: an image is not built; leave it out.");
                 return (new DroidSource { Image = image }, builder);
             default:
-                throw Problem.BadRequest("source: give one of git and image.");
+                throw Problem.BadRequest("source: give one of git, upload and image.");
         }
     }
 

@@ -14,11 +14,12 @@ internal static class Spec
     public static async Task<(string Server, DroidSpec? Spec)> WantedAsync(NpgsqlConnection db, string uid, CancellationToken cancel)
     {
         var row = await db.FirstAsync<SpecRow>("""
-            select a.uid, a.name, a.generation, a.desired, a.settings, a.env, p.server, d.number, d.source, d.builder, d.by_admin
+            select a.uid, a.name, a.generation, a.desired, a.settings, a.env, p.server, d.number, d.source, d.builder, d.by_admin,
+                   d.rebuild, d.rollback_to
             from apps a
             join placements p on p.app_uid = a.uid
             cross join lateral (
-              select number, source, builder, by_admin from deployments
+              select number, source, builder, by_admin, rebuild, rollback_to from deployments
               where app_uid = a.uid and (finished_at is null or state = 'live')
               order by finished_at is null desc, number desc limit 1) d
             where a.uid = @uid
@@ -34,6 +35,9 @@ internal static class Spec
             Deployment = row.Number,
             Source = Postgres.FromJson(row.Source, AppoxyJson.Default.DroidSource),
             Builder = row.Builder,
+            Buildpacks = Settings.Buildpacks(settings),
+            Rebuild = row.Rebuild,
+            RollbackTo = row.RollbackTo,
             Env = AppEnv.Read(row.Env),
             Port = Settings.Port(settings),
             Limits = Settings.Limits(settings),
@@ -56,5 +60,7 @@ internal static class Spec
         public string Source { get; init; } = "{}";
         public string Builder { get; init; } = "";
         public bool ByAdmin { get; init; }
+        public bool Rebuild { get; init; }
+        public int? RollbackTo { get; init; }
     }
 }

@@ -19,6 +19,9 @@ internal sealed class DroidServer(string name, string address) : IDisposable
     // An app may take up to ten minutes to start, and a stop waits for requests in flight.
     private static readonly TimeSpan Patient = TimeSpan.FromMinutes(11);
 
+    // For a large folder on a slow line.
+    private static readonly TimeSpan UploadLimit = TimeSpan.FromHours(1);
+
     private readonly HttpClient http = LocalHttp.For(address, Timeout.InfiniteTimeSpan);
 
     public string Name => name;
@@ -56,6 +59,14 @@ internal sealed class DroidServer(string name, string address) : IDisposable
 
     public Task<DroidStatus> CancelAsync(string uid, int deployment, CancellationToken cancel) =>
         AskAsync(HttpMethod.Post, $"droids/{uid}/deployments/{deployment}/cancel", null, AppoxyJson.Default.DroidStatus, Put, cancel);
+
+    /// <summary>The deployments of a droid whose image it keeps, newest first.</summary>
+    public Task<IReadOnlyList<KeptImage>> KeptAsync(string uid, CancellationToken cancel) =>
+        AskAsync(HttpMethod.Get, $"droids/{uid}/images", null, AppoxyJson.Default.IReadOnlyListKeptImage, Quick, cancel);
+
+    /// <summary>Passes a tar.gz on as it comes.</summary>
+    public Task<Upload> UploadAsync(string uid, Stream source, CancellationToken cancel) =>
+        AskAsync(HttpMethod.Post, $"droids/{uid}/uploads", new StreamContent(source), AppoxyJson.Default.Upload, UploadLimit, cancel);
 
     /// <summary>What a template would become at the local nginx; nothing changes.</summary>
     public Task<TemplatePreview> TryTemplateAsync(TemplateTest template, CancellationToken cancel) =>
@@ -129,7 +140,7 @@ internal sealed class DroidServer(string name, string address) : IDisposable
             // Not droidd's own words: the status must do.
         }
         var status = response.StatusCode is HttpStatusCode.BadRequest or HttpStatusCode.NotFound or HttpStatusCode.Conflict
-            or HttpStatusCode.ServiceUnavailable
+            or HttpStatusCode.ServiceUnavailable or HttpStatusCode.RequestEntityTooLarge
             ? (int)response.StatusCode
             : 502;
         return new Problem(status, detail);
