@@ -8,7 +8,8 @@ namespace Appoxy.Cli;
 /// </summary>
 internal sealed class DeploymentWatch(Routerd routerd, string app, int number, Action<string> print)
 {
-    private static readonly TimeSpan Longest = TimeSpan.FromMinutes(60);
+    /// <summary>An hour for the deployment itself, and some for other builds that come first.</summary>
+    private static readonly TimeSpan Longest = TimeSpan.FromHours(4);
     private static readonly TimeSpan LongestOutage = TimeSpan.FromSeconds(60);
     private static readonly TimeSpan Pause = TimeSpan.FromSeconds(1);
 
@@ -23,7 +24,7 @@ internal sealed class DeploymentWatch(Routerd routerd, string app, int number, A
     private bool outage;
 
     /// <summary>Prints the log as it comes, until the deployment is live, failed or cancelled.</summary>
-    /// <exception cref="Failure">The deployment is gone, takes over an hour, or routerd is away for a minute.</exception>
+    /// <exception cref="Failure">The deployment is gone, takes over four hours, or routerd is away for a minute.</exception>
     public async Task<Answer<Deployment>> UntilFinalAsync(CancellationToken cancel)
     {
         using var bounded = CancellationTokenSource.CreateLinkedTokenSource(cancel);

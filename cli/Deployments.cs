@@ -20,7 +20,7 @@ internal static class Deployments
     public static string? Source(DroidSource source)
     {
         if (source.Git is not { } git)
-            return source.Image;
+            return source.Upload is { } upload ? $"upload {upload[..12]}" : source.Image;
         var url = Uri.TryCreate(git.Url, UriKind.Absolute, out var uri) && uri.UserInfo.Contains(':', StringComparison.Ordinal)
             ? git.Url.Replace(uri.UserInfo + "@", "***@", StringComparison.Ordinal)
             : git.Url;
@@ -33,10 +33,10 @@ internal static class Deployments
         if (call.Json)
             Output.Json(deployments.Items);
         else
-            Output.Table(deployments.Value.Items, ("NUMBER", d => d.Number.ToString()), ("STATE", d => d.State),
+            Output.Table(deployments.Value.Items, ("NUMBER", d => d.Number.ToString()), ("STATE", d => d.State), ("AHEAD", d => d.Ahead?.ToString()),
                 ("CREATED", d => Output.Ago(d.CreatedAt)), ("TOOK", d => d.FinishedAt is { } at ? Output.Span(at - d.CreatedAt) : null),
                 ("BUILDER", d => d.Builder), ("COMMIT", d => d.Commit is { Length: > 12 } commit ? commit[..12] : d.Commit),
-                ("SOURCE", d => Source(d.Source)), ("ERROR", d => d.Error));
+                ("SOURCE", d => d.RollbackTo is { } earlier ? $"rollback to {earlier}" : Source(d.Source)), ("ERROR", d => d.Error));
     }
 
     private static async Task CancelAsync(Call call, string app, int number, CancellationToken cancel)

@@ -8,6 +8,7 @@ var root = new RootCommand("Deploys apps to Appoxy and looks after them.")
     Apps.Define(),
     Deploy.Define(),
     Deployments.Define(),
+    Rollback.Define(),
     Ps.Define(),
     Logs.Define(),
     DroidActions.Define("start", "Starts an app that was stopped."),

@@ -15,6 +15,8 @@ internal sealed class Routerd : IDisposable
     /// <summary>How long a call may take that waits for a droid: the longest start time-out, and a little.</summary>
     public static readonly TimeSpan DroidPatience = TimeSpan.FromMinutes(11);
 
+    private static readonly TimeSpan UploadPatience = TimeSpan.FromHours(1);
+
     /// <summary>As all of Appoxy reads JSON, but a newer routerd may tell more than this CLI knows.</summary>
     private static readonly JsonSerializerOptions Lenient =
         new(AppoxyJson.Default.Options) { UnmappedMemberHandling = JsonUnmappedMemberHandling.Skip };
@@ -42,6 +44,10 @@ internal sealed class Routerd : IDisposable
 
     public Task<Answer<T>> PostAsync<TBody, T>(string path, TBody body, CancellationToken cancel, TimeSpan? patience = null) =>
         SendAsync<T>(HttpMethod.Post, path, Body(body), patience ?? Patience, cancel);
+
+    /// <summary>Sends a folder, which on a slow line may take an hour.</summary>
+    public Task<Answer<Upload>> UploadAsync(string path, FolderUpload folder, CancellationToken cancel) =>
+        SendAsync<Upload>(HttpMethod.Post, path, folder, UploadPatience, cancel);
 
     /// <summary>Env and settings may replace a container, which takes as long as its start.</summary>
     public Task<Answer<T>> PatchAsync<TBody, T>(string path, TBody body, CancellationToken cancel) =>
@@ -141,6 +147,7 @@ internal sealed class Routerd : IDisposable
         {
             HttpStatusCode.Unauthorized => $"{url} does not accept the token; see APPOXY_TOKEN, or run: appoxy login",
             HttpStatusCode.Forbidden => "that is not allowed with this token",
+            HttpStatusCode.RequestEntityTooLarge => $"what was sent is longer than {url} takes",
             _ => $"{url} answers {status} {response.ReasonPhrase} to {asked}",
         };
         return response.StatusCode switch
