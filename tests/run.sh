@@ -8,7 +8,7 @@ export HOME="${HOME:-/root}" DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
 say() { printf '== %s\n' "$*"; }
 
 install_packages() {
-  local wanted=(debootstrap shellcheck lua-check luajit2 git curl procps redis-tools) missing=() package
+  local wanted=(debootstrap shellcheck lua-check luajit2 git curl jq procps redis-tools) missing=() package
   for package in "${wanted[@]}"; do
     dpkg-query -W -f '${Status}\n' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing+=("$package")
   done
@@ -35,7 +35,7 @@ check() { # name command…
 install_packages
 
 say "checking scripts and Lua"
-check shellcheck shellcheck -x provision.sh provision/*.sh tests/run.sh tests/bench/run.sh .ci/run
+check shellcheck shellcheck -x provision.sh provision/*.sh tests/run.sh tests/bench/run.sh tests/pack/pack .ci/run
 check luacheck luacheck --quiet --config lua/.luacheckrc lua tests/lua
 
 say "building"

@@ -27,6 +27,43 @@ internal static class BaseImages
             COPY ca.crt /etc/ssl/certs/ca-certificates.crt
             """);
         await MustAsync(install, "docker", "build", "-q", "--network", "droid-build", "-t", "appoxy-test/node:18", context);
+        await LabelledAsync(install, "builder", "appoxy-test/node:18", ("io.buildpacks.builder.metadata",
+            """{"description":"","buildpacks":[{"id":"appoxy-test/procfile","version":"0"}],"stack":{"runImage":{"image":"appoxy-test/builder"}}}"""));
+        foreach (var (name, version, runs) in new[]
+        {
+            ("by-stack", "1.0.0", """ "stacks":[{"id":"appoxy.test"}] """),
+            ("by-target", "2.1.0", """ "targets":[{"os":"linux","arch":"","distros":[{"name":"debian","version":"12"}]}] """),
+            ("elsewhere", "1.0.0", """ "stacks":[{"id":"another.stack"}] """),
+        })
+        {
+            await LabelledAsync(install, name, "scratch",
+                ("io.buildpacks.buildpackage.metadata", $$"""{"id":"test/{{name}}","version":"{{version}}"}"""),
+                ("io.buildpacks.buildpack.layers", $$$"""{ "test/{{{name}}}": { "{{{version}}}": { "api": "0.10", {{{runs}}} } } }"""));
+        }
+    }
+
+    /// <summary>Lets droidd build with the stand-in for pack and its builder, in one place, and with limits that tests can reach.</summary>
+    public static async Task WriteSettingsAsync(Install install)
+    {
+        var folder = Directory.CreateDirectory(Path.Combine(install.Prefix, "etc/appoxy")).FullName;
+        await File.WriteAllTextAsync(Path.Combine(folder, "droidd.local.json"), $$"""
+            {
+              "pack": "{{install.Repository}}/tests/pack/pack", "defaultBuilder": "appoxy-test/builder",
+              "stacks": [
+                { "id": "test.unused", "build": "appoxy-test/nowhere", "run": "appoxy-test/nowhere" },
+                { "id": "appoxy.test", "distro": "debian@12", "build": "appoxy-test/builder", "run": "appoxy-test/builder" }
+              ],
+              "builds": "1", "buildMemory": "1g", "uploadLimit": "8m", "sourceLimit": "64m"
+            }
+            """);
+    }
+
+    private static async Task LabelledAsync(Install install, string name, string from, params (string Name, string Value)[] labels)
+    {
+        var context = Directory.CreateDirectory(Path.Combine(install.Prefix, name)).FullName;
+        await File.WriteAllTextAsync(Path.Combine(context, "Dockerfile"),
+            $"FROM {from}\n" + string.Concat(labels.Select(l => $"LABEL {l.Name}='{l.Value}'\n")));
+        await MustAsync(install, "docker", "build", "-q", "-t", "appoxy-test/" + name, context);
     }
 
     private static async Task MustAsync(Install install, string command, params string[] arguments)

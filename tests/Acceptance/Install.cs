@@ -45,6 +45,7 @@ public sealed class Install : IAsyncLifetime
 
     public async Task InitializeAsync()
     {
+        await BaseImages.WriteSettingsAsync(this);
         var start = DateTimeOffset.UtcNow;
         var ran = await ProvisionAsync(Arguments);
         FirstRun = DateTimeOffset.UtcNow - start;
