@@ -125,6 +125,8 @@ public sealed partial class Routerds(EchoServers servers, string compareRoutes =
         await servers.Install.ServiceAsync("routerd", "up");
         using var api = servers.Install.Api();
         await Install.EventuallyAsync(() => AnswersAsync(api), TimeSpan.FromSeconds(30));
+        // Nobody shall be told for a day that these are away.
+        await servers.Install.SqlAsync($"delete from proxies where name in ('{string.Join("', '", Names)}')");
         if (Environment.GetEnvironmentVariable("APPOXY_TEST_KEEP") is null)
             Directory.Delete(folder, recursive: true);
         stop.Dispose();
