@@ -176,17 +176,12 @@ internal sealed partial class Publisher(
             version = await connection.FirstAsync<long>("select version from route_version", null, cancel);
             await foreach (var page in RoutePages.ReadAsync(connection, cancel))
             {
-                // At once, so that what a routerd had built when it was killed goes by itself.
-                var write = redis.Database.CreateTransaction();
-                _ = write.HashSetAsync(fresh, [.. page.Select(r => new HashEntry(r.Hostname, r.Target))]);
-                _ = write.KeyExpireAsync(fresh, TimeSpan.FromMinutes(10));
-                await write.ExecuteAsync();
+                await WriteAsync(fresh, [.. page.Select(r => new HashEntry(r.Hostname, r.Target))]);
                 count += page.Count;
             }
             await foreach (var page in RouteOptions.ReadAsync(connection, cancel))
             {
-                await redis.Database.HashSetAsync(freshOptions, [.. page.Select(o => new HashEntry(o.Id, o.Json))]);
-                await redis.Database.KeyExpireAsync(freshOptions, TimeSpan.FromMinutes(10));
+                await WriteAsync(freshOptions, [.. page.Select(o => new HashEntry(o.Id, o.Json))]);
                 options += page.Count;
             }
         }
@@ -203,6 +198,15 @@ internal sealed partial class Publisher(
         await PublishServersAsync();
         LogRebuilt(log, count, version, time.GetElapsedTime(begun).TotalMilliseconds);
         return true;
+    }
+
+    /// <summary>A part of a new table, in one step with its end: what a routerd had built when it was killed goes by itself.</summary>
+    private Task WriteAsync(RedisKey key, HashEntry[] part)
+    {
+        var write = redis.Database.CreateTransaction();
+        _ = write.HashSetAsync(key, part);
+        _ = write.KeyExpireAsync(key, TimeSpan.FromMinutes(10));
+        return write.ExecuteAsync();
     }
 
     private async Task PublishServersAsync()

@@ -136,6 +136,11 @@ public sealed class EchoServers(Install install) : IAsyncLifetime, IAsyncDisposa
         var wanted = await PairsAsync("select hostname, target from routes");
         var differences = Compare("route", wanted, await HashAsync("appoxy:routes"));
         differences.AddRange(Compare("server", await PairsAsync("select name, upstream from servers"), await HashAsync("appoxy:servers")));
+        // Of what no route names any more, some may be left for a while.
+        var options = await HashAsync("appoxy:options");
+        differences.AddRange((await PairsAsync("select distinct routing_id(routing), routing::text from apps where routing <> '{}'"))
+            .Where(o => options.GetValueOrDefault(o.Key) != o.Value)
+            .Select(o => $"options {o.Key}: wanted {o.Value}, Redis has '{options.GetValueOrDefault(o.Key)}'"));
         var version = await AskAsync<long>("select version from route_version");
         var published = await VersionAsync();
         if (published != version)

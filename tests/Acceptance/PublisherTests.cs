@@ -173,16 +173,21 @@ public sealed class PublisherTests(Install install, EchoServers servers, ITestOu
         while (made < apps)
         {
             var server = EchoServers.Names[random.Next(2)];
-            switch (random.Next(4))
+            switch (random.Next(6))
             {
-                case 0 or 1:
+                case 0 or 1 or 2:
                     string[] fresh = [.. Enumerable.Range(made, Math.Min(random.Next(50, 250), apps - made)).Select(n => $"w{writer}-{n}")];
                     await servers.CreateAsync(server, fresh);
                     live.AddRange(fresh);
                     made += fresh.Length;
                     break;
-                case 2:
+                case 3:
                     moved += await RunAsync("update placements set server = $2 where app_uid = any($1)", Some(), server);
+                    break;
+                case 4:
+                    // Options are published apart, under a name that the route has.
+                    var say = $$"""{"maintenance": {{(random.Next(2) == 0 ? "true" : "false")}}, "maxBody": "{{random.Next(1, 50)}}m"}""";
+                    await RunAsync("update apps set routing = $2::jsonb where uid = any($1)", Some(), say);
                     break;
                 default:
                     var some = Some();
