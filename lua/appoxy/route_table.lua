@@ -69,7 +69,7 @@ ffi.cdef [[
 local _M = {}
 
 local SLOTS = 2 ^ 21
-local NEAR = 64                 -- slots looked at for a host
+local NEAR = 512                -- slots looked at for a host; among 1 M hosts some one is 64 away
 local PIECES = 2 ^ 24           -- of the arena, 16 bytes each; only what is used takes memory
 local MOST_PIECES = 63          -- of a route
 local EMPTY, FREED, FIRST = 0, 1, 2

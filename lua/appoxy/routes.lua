@@ -46,6 +46,7 @@ return answer]]
 local targets, target_count = {}, 0
 local turn = 0
 local snapshot_path
+local default_server -- what $server is before it is set, if it is
 -- While this worker reads the snapshot: the hosts that changed since the snapshot was written.
 local changed
 
@@ -101,11 +102,13 @@ local function load(pause)
 end
 
 
--- settings = { domain = …, servers = { names }, redis = { socket, host, port }, snapshot = path }
+-- settings = { domain = …, servers = { names }, default_server = what $server is before Lua sets it, redis = { socket, host, port },
+-- snapshot = path }
 function _M.init(settings)
     hosts.init(settings.domain, settings.servers)
     redis.init(settings.redis)
     snapshot_path = settings.snapshot
+    default_server = settings.default_server
     routes.open(state)
     local begun = ngx.now()
     load(function()
@@ -248,7 +251,9 @@ function _M.known()
     if not server or target.options then
         return ""
     end
-    var.server = server
+    if server ~= default_server then
+        var.server = server
+    end
     return uid
 end
 
