@@ -28,7 +28,7 @@ public sealed partial class NginxConfig(
     private const int ProbeVisits = 6;
     private static readonly TimeSpan ProbePause = TimeSpan.FromMilliseconds(50);
     private static readonly TimeSpan ProbeTimeout = TimeSpan.FromSeconds(10);
-    private static readonly TimeSpan RetryAfter = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan RetryAfter = TimeSpan.FromSeconds(10);
 
     /// <summary>How long a passed test holds: from a try to the activation that follows it.</summary>
     private static readonly TimeSpan PassHolds = TimeSpan.FromSeconds(30);

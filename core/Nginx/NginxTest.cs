@@ -26,7 +26,7 @@ internal sealed partial class NginxTest(string name, NginxSettings settings, Fun
 
     /// <summary>Debian's nobody and nogroup. Not www-data: the workers are its, and the folder of the sockets is open to it.</summary>
     private const int Nobody = 65534;
-    private const int LimitSeconds = 30;
+    private const int LimitSeconds = 12;
 
     /// <summary>What is wrong with a configuration; null if nothing.</summary>
     /// <param name="render">Renders it for an nginx with other paths and another port than the one that serves.</param>

@@ -21,7 +21,7 @@ internal sealed partial class TemplateSync(
 
     /// <summary>How long an edited file must stay the same to be taken for finished.</summary>
     private static readonly TimeSpan Settled = TimeSpan.FromSeconds(1);
-    private static readonly TimeSpan RetryAfter = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan RetryAfter = TimeSpan.FromSeconds(10);
 
     private readonly string stateFile = Path.Combine(settings.Nginx.Root, "templates.json");
     private readonly SemaphoreSlim gate = new(1, 1);

@@ -12,7 +12,7 @@ public sealed class BuildQueueTests(Install install)
         foreach (var name in new[] { "first", "second", "third" })
         {
             await install.MustAsync("apps", "create", name);
-            await install.MustAsync("env", "set", name, "PACK_STANDIN_SLEEP=10");
+            await install.MustAsync("env", "set", name, "PACK_STANDIN_SLEEP=6");
             deploys.Add(install.AppoxyAsync("deploy", name, new Folder(install, "pages", name).Path));
             var place = deploys.Count - 1;
             await Install.EventuallyAsync(async () => await NewestAsync(name) is { } newest

@@ -70,7 +70,7 @@ public sealed class PublisherTests(Install install, EchoServers servers, ITestOu
         using var done = new CancellationTokenSource();
         var writer = Task.Run(() => PassOnAsync(names, generations, done.Token));
         var watcher = Task.Run(() => WatchAsync(names, done.Token));
-        for (var round = 0; round < 3; round++)
+        for (var round = 0; round < 2; round++)
         {
             var leader = await routerds.LeaderAsync(TimeSpan.FromSeconds(20));
             await Task.Delay(Random.Shared.Next(200));

@@ -13,7 +13,7 @@ public sealed class RedisFaultTests(Install install, EchoServers servers, ITestO
 {
     private const int Hosts = 100;
     private const double Allowed = 5;
-    private static readonly TimeSpan Quiet = TimeSpan.FromSeconds(4);
+    private static readonly TimeSpan Quiet = TimeSpan.FromSeconds(2.5);
     private static readonly string[] Known = [.. Enumerable.Range(0, Hosts).Select(n => $"known-{n}.test")];
 
     public async Task InitializeAsync()
@@ -106,7 +106,7 @@ public sealed class RedisFaultTests(Install install, EchoServers servers, ITestO
     public Task Postgres_that_is_gone_for_a_while_costs_known_hosts_nothing() => UnderLoadAsync(async () =>
     {
         await install.ServiceAsync("postgres", "down");
-        await Task.Delay(TimeSpan.FromSeconds(Seconds("APPOXY_TEST_POSTGRES_GONE", 10)));
+        await Task.Delay(TimeSpan.FromSeconds(Seconds("APPOXY_TEST_POSTGRES_GONE", 6)));
         await install.ServiceAsync("postgres", "up");
     });
 
@@ -142,7 +142,7 @@ public sealed class RedisFaultTests(Install install, EchoServers servers, ITestO
     [Fact]
     public async Task Flood_of_unknown_hosts_neither_slows_nor_forgets_known_ones()
     {
-        var time = TimeSpan.FromSeconds(Seconds("APPOXY_TEST_FLOOD", 10));
+        var time = TimeSpan.FromSeconds(Seconds("APPOXY_TEST_FLOOD", 6));
         using var visits = new Visits(install.HttpPort, Known, "ds8");
         await visits.DuringAsync(TimeSpan.FromSeconds(2));
         var before = await visits.DuringAsync(Quiet);

@@ -51,8 +51,8 @@ public sealed class SnoozeTests(Install install) : ShopTests(install)
     public async Task App_stays_awake_while_a_request_or_a_websocket_is_open()
     {
         using var socket = await ConnectAsync();
-        var slow = Install.GetAsync(Shop.Host, "/slow/14000");
-        var end = DateTimeOffset.UtcNow + TimeSpan.FromSeconds(18);
+        var slow = Install.GetAsync(Shop.Host, "/slow/12000");
+        var end = DateTimeOffset.UtcNow + TimeSpan.FromSeconds(14);
         while (DateTimeOffset.UtcNow < end)
         {
             Assert.Equal("running", await DockerStateAsync());

@@ -239,8 +239,8 @@ public sealed class TemplateTests(Install install) : ShopTests(install)
         Assert.Equal(before, await ServingAsync("global"));
         await using var load = new Load(Install, Shop.Host, reloads: true);
         // Past the time after which a template that nginx -t refused is tried once more.
-        await Task.Delay(TimeSpan.FromSeconds(35));
-        await load.EndAsync(atLeast: 500);
+        await Task.Delay(TimeSpan.FromSeconds(14));
+        await load.EndAsync(atLeast: 200);
     }
 
     /// <summary>A template that passes every test, but is broken at <paramref name="right"/> for the nginx that serves.</summary>
