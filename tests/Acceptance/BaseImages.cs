@@ -58,6 +58,27 @@ internal static class BaseImages
             """);
     }
 
+    /// <summary>The .NET SDK of this machine as an image, and one with no more than what apps that bring their own runtime need.</summary>
+    public static async Task LoadDotnetAsync(Install install)
+    {
+        var context = Directory.CreateDirectory(Path.Combine(install.Prefix, "dotnet-deps")).FullName;
+        File.Copy("/etc/ssl/certs/ca-certificates.crt", Path.Combine(context, "ca.crt"), overwrite: true);
+        await File.WriteAllTextAsync(Path.Combine(context, "Dockerfile"), """
+            FROM appoxy-test/bookworm
+            RUN apt-get update && apt-get install -y --no-install-recommends libssl3 libstdc++6 zlib1g && rm -rf /var/lib/apt/lists/*
+            COPY ca.crt /etc/ssl/certs/ca-certificates.crt
+            """);
+        await MustAsync(install, "docker", "build", "-q", "--network", "droid-build", "-t", "appoxy-test/dotnet-deps", context);
+        var dockerfile = Path.Combine(install.Prefix, "dotnet.Dockerfile");
+        await File.WriteAllTextAsync(dockerfile, """
+            FROM appoxy-test/dotnet-deps
+            ENV PATH=/usr/share/dotnet:$PATH DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
+            COPY . /usr/share/dotnet
+            """);
+        var sdk = Path.GetFullPath(Path.Combine(System.Runtime.InteropServices.RuntimeEnvironment.GetRuntimeDirectory(), "../../.."));
+        await MustAsync(install, "docker", "build", "-q", "-t", "appoxy-test/dotnet", "-f", dockerfile, sdk);
+    }
+
     private static async Task LabelledAsync(Install install, string name, string from, params (string Name, string Value)[] labels)
     {
         var context = Directory.CreateDirectory(Path.Combine(install.Prefix, name)).FullName;
