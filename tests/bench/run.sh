@@ -8,8 +8,8 @@ export HOME="${HOME:-/root}" DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
 usage() {
   cat <<'USAGE'
 tests/bench/run.sh routing [--json] [--rounds N] [--seconds N] [--largest HOSTS] [--only logging,map,haproxy,caddy,ours]
-  The global nginx at 1 k, 100 k and 1 M hosts beside plain nginx, plain nginx that logs and tells apps of their visitors (as ours
-  does), its static map, HAProxy and Caddy.
+  The global nginx at 1 k, 100 k and 1 M hosts beside plain nginx, its static map, HAProxy and Caddy; and beside plain nginx and
+  HAProxy that log and tell apps of their visitors, as ours does.
 tests/bench/run.sh reloads [--count N]
   1,000 template activations, good and bad, with forced reloads beside, under load and with websockets open, on a whole Appoxy
   below a temporary prefix; fails on the first request, websocket or template that is not as it must be.
