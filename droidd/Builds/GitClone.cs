@@ -14,7 +14,7 @@ internal sealed class GitClone(DroiddSettings settings)
     /// <param name="folder">Where to.</param>
     /// <param name="log">Gets what git says.</param>
     /// <param name="cancel">Ends it.</param>
-    /// <exception cref="BuildException">There is no such repository or ref, it may not be fetched, or it takes too long.</exception>
+    /// <exception cref="BuildException">There is no such repository or ref, it may not be fetched, or it is too large or takes too long.</exception>
     public async Task<string> FetchAsync(GitSource source, bool allowPrivate, string folder, BuildLog log, CancellationToken cancel)
     {
         if (Directory.Exists(folder))
@@ -22,6 +22,7 @@ internal sealed class GitClone(DroiddSettings settings)
         Directory.CreateDirectory(folder);
         using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         timeout.CancelAfter(settings.FetchTime);
+        await using var size = new FolderLimit(folder, settings.SourceBytes, timeout);
         var git = new Session(settings, folder, source.Url, allowPrivate, log, timeout.Token);
         try
         {
@@ -47,13 +48,22 @@ internal sealed class GitClone(DroiddSettings settings)
                 throw new BuildException(FailureReasons.Source, $"git can't fetch '{wanted}' from that repository");
             }
             await SubmodulesAsync(git, folder, allowPrivate, depth: 0, timeout.Token);
+            if (size.Look())
+                throw TooBig();
             return (await git.ReadAsync("rev-parse", "HEAD")).Trim();
+        }
+        catch (OperationCanceledException) when (size.IsExceeded)
+        {
+            throw TooBig();
         }
         catch (OperationCanceledException) when (!cancel.IsCancellationRequested)
         {
             throw new BuildException(FailureReasons.Timeout, $"fetching the source took longer than {settings.FetchTimeout}");
         }
     }
+
+    private BuildException TooBig() =>
+        new(FailureReasons.SourceTooBig, $"the repository at that commit is larger than {settings.SourceLimit}");
 
     /// <summary>Fetches submodules level by level, since the address of each has to be allowed before git goes there.</summary>
     private static async Task SubmodulesAsync(Session git, string folder, bool allowPrivate, int depth, CancellationToken cancel)

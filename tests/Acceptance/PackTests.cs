@@ -79,17 +79,17 @@ public sealed class PackTests(Install install)
         })
         {
             await install.MustAsync("env", "set", "fails", $"PACK_STANDIN_CODE={phase}:{code}");
-            await FailsAsync("fails", reason, words, $"failed with status code: {code}", app.Path);
+            await install.FailsAsync("fails", reason, words, $"failed with status code: {code}", app.Path);
         }
         await install.MustAsync("env", "unset", "fails", "PACK_STANDIN_CODE");
         app.Write("Procfile", "worker: sleep 3600\n");
-        await FailsAsync("fails", FailureReasons.NoBuilderFits, "no process type web", "tried to set web to default", app.Path);
+        await install.FailsAsync("fails", FailureReasons.NoBuilderFits, "no process type web", "tried to set web to default", app.Path);
         app.Write("compile.sh", "echo broken on purpose; exit 3\n");
-        await FailsAsync("fails", FailureReasons.Build, "a buildpack's build failed", "broken on purpose", app.Path);
-        await FailsAsync("fails", FailureReasons.Builder, "can't get the builder appoxy-test/nowhere", "Pulling appoxy-test/nowhere",
+        await install.FailsAsync("fails", FailureReasons.Build, "a buildpack's build failed", "broken on purpose", app.Path);
+        await install.FailsAsync("fails", FailureReasons.Builder, "can't get the builder appoxy-test/nowhere", "Pulling appoxy-test/nowhere",
             app.Path, "--builder", "pack:appoxy-test/nowhere");
-        await FailsAsync("fails", FailureReasons.Build, "missing label", "missing label", app.Path, "--builder", "pack:appoxy-test/bookworm");
-        await FailsAsync("fails", FailureReasons.NoBuilderFits, "no Dockerfile", "Building upload", app.Path, "--builder", "dockerfile");
+        await install.FailsAsync("fails", FailureReasons.Build, "missing label", "missing label", app.Path, "--builder", "pack:appoxy-test/bookworm");
+        await install.FailsAsync("fails", FailureReasons.NoBuilderFits, "no Dockerfile", "Building upload", app.Path, "--builder", "dockerfile");
         await NothingIsLeftAsync();
         await install.MustAsync("apps", "destroy", "fails", "--confirm", "fails");
     }
@@ -111,7 +111,7 @@ public sealed class PackTests(Install install)
         var ran = await deploying.WaitAsync(TimeSpan.FromSeconds(60));
         Assert.Equal(1, ran.ExitCode);
         Assert.Contains("cancelled", ran.Error, StringComparison.Ordinal);
-        Assert.Equal(DeploymentStates.Cancelled, (await NewestAsync(name)).GetProperty("state").GetString());
+        Assert.Equal(DeploymentStates.Cancelled, (await install.NewestAsync(name)).GetProperty("state").GetString());
         await NothingIsLeftAsync();
         await install.MustAsync("apps", "destroy", name, "--confirm", name);
     }
@@ -177,10 +177,10 @@ public sealed class PackTests(Install install)
         Assert.DoesNotContain("Making their builder", await install.MustAsync("deploy", "listed", app.Path), StringComparison.Ordinal);
 
         await install.MustAsync("settings", "listed", "buildpacks=appoxy-test/by-stack,appoxy-test/elsewhere");
-        await FailsAsync("listed", FailureReasons.Builder, "no stack in common: test/by-stack runs on appoxy.test; test/elsewhere runs on none",
+        await install.FailsAsync("listed", FailureReasons.Builder, "no stack in common: test/by-stack runs on appoxy.test; test/elsewhere runs on none",
             "no stack", app.Path);
         await install.MustAsync("settings", "listed", "buildpacks=appoxy-test/bookworm");
-        await FailsAsync("listed", FailureReasons.Builder, "appoxy-test/bookworm is no buildpack", "no buildpack", app.Path);
+        await install.FailsAsync("listed", FailureReasons.Builder, "appoxy-test/bookworm is no buildpack", "no buildpack", app.Path);
         await install.MustAsync("settings", "listed", "buildpacks=none");
         await install.MustAsync("apps", "destroy", "listed", "--confirm", "listed");
     }
@@ -194,7 +194,7 @@ public sealed class PackTests(Install install)
         var (uid, work) = await WorkAsync("described", 1);
         Assert.Equal(["--descriptor", work + "/source/project.toml"], (await CallAsync("build", uid)).SkipWhile(a => a != "--descriptor"));
         app.Write("project.toml", "[_]\nschema-version = \"0.2\"\n[[io.buildpacks.group]]\nuri = \"../../../spec.json\"\n");
-        await FailsAsync("described", FailureReasons.Source, "leads out of the app's folder", "project.toml", app.Path);
+        await install.FailsAsync("described", FailureReasons.Source, "leads out of the app's folder", "project.toml", app.Path);
         await install.MustAsync("apps", "destroy", "described", "--confirm", "described");
     }
 
@@ -205,22 +205,6 @@ public sealed class PackTests(Install install)
         await install.MustAsync("apps", "create", name);
         return new Folder(install, "pages", name);
     }
-
-    private async Task FailsAsync(string app, string reason, string words, string logged, params string[] what)
-    {
-        var ran = await install.AppoxyAsync(["deploy", app, .. what]);
-        Assert.True(ran.ExitCode == 1, ran.ToString());
-        Assert.Contains(words, ran.Error, StringComparison.Ordinal);
-        var newest = await NewestAsync(app);
-        Assert.Equal(DeploymentStates.Failed, newest.GetProperty("state").GetString());
-        Assert.Equal(reason, newest.GetProperty("reason").GetString());
-        Assert.Contains(words, newest.GetProperty("error").GetString(), StringComparison.Ordinal);
-        var log = await install.MustAsync("logs", app, "--build", newest.GetProperty("number").ToString());
-        Assert.Contains(logged, log, StringComparison.Ordinal);
-    }
-
-    private async Task<JsonElement> NewestAsync(string app) =>
-        JsonDocument.Parse(await install.MustAsync("deployments", app, "--json")).RootElement[0].Clone();
 
     /// <summary>The container in which a build is under way.</summary>
     private async Task<string> BuildingAsync()
