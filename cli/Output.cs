@@ -120,7 +120,7 @@ internal static class Output
         _ when header is not ("STATE" or "FAULT" or "ERROR") || cell == "-" => Style.Plain,
         "running" or "live" or "up" => new Style(Color.Green),
         "paused" or "snoozed" or "stopped" or "cancelled" => new Style(Color.Grey),
-        "queued" or "fetching" or "building" or "starting" or "checking" => new Style(Color.Yellow),
+        "queued" or "fetching" or "building" or "releasing" or "starting" or "checking" => new Style(Color.Yellow),
         _ => new Style(Color.Red),
     };
 

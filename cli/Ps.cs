@@ -19,6 +19,13 @@ internal static class Ps
                     Output.Table(droids.Value.Items, ("APP", d => d.App), ("STATE", d => d.State), ("DEPLOYMENT", DeploymentOf),
                         ("ADDRESS", d => d.Live?.Address), ("REQUESTS", d => d.InFlight.ToString()),
                         ("LAST REQUEST", d => Output.Ago(d.LastRequestAt)), ("ERROR", d => d.Error ?? d.Deployment?.Error));
+                if (call.Json || call.Get(name) is null || droids.Value.Items is not [{ Processes: { Count: > 0 } processes, Types: var types }])
+                    return;
+                Output.Line("");
+                Output.Table(processes, ("PROCESS", p => p.Name), ("STATE", p => p.State), ("SINCE", p => Output.Ago(p.Since)),
+                    ("RESTARTS", p => p.Restarts.ToString()), ("ADDRESS", p => p.Address),
+                    ("COMMAND", p => types.FirstOrDefault(t => p.Name.StartsWith(t.Type + ".", StringComparison.Ordinal))?.Command),
+                    ("ERROR", p => p.Error));
             });
     }
 

@@ -39,7 +39,19 @@ public sealed record AppSettings
 
     /// <summary>Images of buildpacks to build with, separated by commas, or <c>none</c>.</summary>
     public string? Buildpacks { get; init; }
+
+    /// <summary>Whether the process types other than web sleep and wake with it: <c>on</c> or <c>off</c>.</summary>
+    public string? SnoozeWorkers { get; init; }
 }
+
+/// <summary>
+/// How many of a process type run: the answer of <c>/v1/apps/{app}/scale</c> for each type, whose body is type → count.
+/// </summary>
+/// <param name="Type">The type, as <c>web</c>.</param>
+/// <param name="Count">How many are wanted.</param>
+/// <param name="Running">How many run; those that sleep do not.</param>
+/// <param name="Command">What it runs; null for the image's own command, and while that is not known.</param>
+public sealed record ProcessScale(string Type, int Count, int Running, string? Command);
 
 /// <summary>Body of <c>POST /v1/apps</c>.</summary>
 public sealed record NewApp(string? Name, AppSettings? Settings = null);

@@ -42,6 +42,8 @@ public sealed record AppSetting(
         new("port", "port", "auto, or a port from 1 to 65535", "auto", Port, s => s.Port, (s, v) => s with { Port = v }),
         new("buildpacks", "buildpacks", "images of buildpacks separated by commas, or none", "none", Buildpacks,
             s => s.Buildpacks, (s, v) => s with { Buildpacks = v }),
+        new("snooze-workers", "snoozeWorkers", "on or off", "off", v => v is "on" or "off" ? v : null,
+            s => s.SnoozeWorkers, (s, v) => s with { SnoozeWorkers = v }),
     ];
 
     /// <summary>The settings in force: those set, and the defaults for the others.</summary>

@@ -42,7 +42,10 @@ namespace Appoxy;
 [JsonSerializable(typeof(Page<Server>))]
 [JsonSerializable(typeof(Page<TemplateStatus>))]
 [JsonSerializable(typeof(Page<DroidStatus>))]
+[JsonSerializable(typeof(Page<ProcessScale>))]
+[JsonSerializable(typeof(IReadOnlyList<ProcessType>))]
 [JsonSerializable(typeof(Dictionary<string, string>))]
+[JsonSerializable(typeof(Dictionary<string, int>))]
 public sealed partial class AppoxyJson : JsonSerializerContext
 {
     /// <summary>Makes a web host read and write JSON in the same way.</summary>

@@ -3,7 +3,8 @@ namespace Appoxy;
 /// <summary>
 /// What routerd wants of one app on one droid-server: the body of <c>PUT /droids/{uid}</c>. Whole, idempotent, ordered by
 /// <see cref="Generation"/>. A change of <see cref="Deployment"/> builds anew; of <see cref="Env"/>, <see cref="Port"/> or
-/// <see cref="Limits"/> replaces the container from the same image; of the rest takes effect at once.
+/// <see cref="Limits"/> replaces the containers from the same image; of <see cref="Formation"/> adds or removes some; of the rest
+/// takes effect at once.
 /// </summary>
 /// <remarks>Members with a default are settable: source-generated JSON gives an absent init-only member no default.</remarks>
 public sealed record DroidSpec
@@ -40,6 +41,9 @@ public sealed record DroidSpec
 
     /// <summary>The port that the app listens on (<c>$PORT</c>); null: the image's only exposed TCP port, else 7000.</summary>
     public int? Port { get; init; }
+
+    /// <summary>Process type → how many of it run; of a type that it leaves out, see <see cref="Formations.CountOf"/>.</summary>
+    public IReadOnlyDictionary<string, int> Formation { get; set; } = new Dictionary<string, int>();
 
     /// <summary>What one container may use.</summary>
     public DroidLimits Limits { get; set; } = new();
@@ -82,7 +86,47 @@ public sealed record DroidLimits(long MemoryBytes = 512L << 20, double Cpus = 1)
 /// <param name="StartTimeout">How long a start may take until ready.</param>
 /// <param name="PauseAfter">Idle time after which the container is frozen.</param>
 /// <param name="SnoozeAfter">Idle time after which the container is stopped.</param>
-public sealed record DroidPolicy(string? Health = null, int StartTimeout = 60, int PauseAfter = 300, int SnoozeAfter = 1800);
+/// <param name="SnoozeWorkers">Whether the other process types sleep and wake with <c>web</c>.</param>
+public sealed record DroidPolicy(
+    string? Health = null, int StartTimeout = 60, int PauseAfter = 300, int SnoozeAfter = 1800, bool SnoozeWorkers = false);
+
+/// <summary>One of an app's process types.</summary>
+/// <param name="Type">Its name, as <c>web</c>.</param>
+/// <param name="Command">What it runs, as the Procfile or the buildpacks say it; null for the image's own command.</param>
+/// <param name="Entrypoint">The program of a buildpacks' image that runs it; null where a shell runs the command.</param>
+public sealed record ProcessType(string Type, string? Command = null, string? Entrypoint = null)
+{
+    /// <summary>The type that serves visitors.</summary>
+    public const string Web = "web";
+
+    /// <summary>The type that runs once for each deployment, before it serves.</summary>
+    public const string Release = "release";
+}
+
+/// <summary>How many of each process type run.</summary>
+public static class Formations
+{
+    /// <summary>The most of one type.</summary>
+    public const int Most = 20;
+
+    /// <summary>How many of a type a formation asks for: where it says nothing, one <c>web</c> and none of any other.</summary>
+    public static int CountOf(this IReadOnlyDictionary<string, int> formation, string type) => type switch
+    {
+        ProcessType.Release => 0,
+        ProcessType.Web => formation.TryGetValue(type, out var count) ? Math.Max(1, count) : 1,
+        _ => formation.GetValueOrDefault(type),
+    };
+
+    /// <summary>What is wrong with a count of a type; null if nothing.</summary>
+    public static string? Fault(string type, int count) => type switch
+    {
+        ProcessType.Release => "release runs once for each deployment; it has no count",
+        _ when !Names.IsProcessType(type) => $"'{new string([.. type.Take(40).Where(c => !char.IsControl(c))])}' is no process type",
+        ProcessType.Web when count is < 1 or > Most => $"web is {count}: give a number from 1 to {Most}; to take an app offline, stop it",
+        _ when count is < 0 or > Most => $"{type} is {count}: give a number from 0 to {Most}",
+        _ => null,
+    };
+}
 
 /// <summary>The states that a droid is shown in.</summary>
 public static class DroidStates
@@ -91,17 +135,19 @@ public static class DroidStates
     public const string Paused = "paused";
     public const string Snoozed = "snoozed";
     public const string Building = "building";
+    public const string Starting = "starting";
     public const string Crashed = "crashed";
     public const string Failed = "failed";
     public const string Stopped = "stopped";
 }
 
-/// <summary>The states of a deployment: queued → fetching → building → starting → checking → live | failed | cancelled.</summary>
+/// <summary>The states of a deployment: queued → fetching → building → releasing → starting → checking → live | failed | cancelled.</summary>
 public static class DeploymentStates
 {
     public const string Queued = "queued";
     public const string Fetching = "fetching";
     public const string Building = "building";
+    public const string Releasing = "releasing";
     public const string Starting = "starting";
     public const string Checking = "checking";
     public const string Live = "live";
@@ -134,12 +180,29 @@ public sealed record DroidStatus
     /// <summary>The deployment that serves; null before the first.</summary>
     public LiveDroid? Live { get; init; }
 
+    /// <summary>Its processes, <c>web</c> first; empty before the first deployment is live.</summary>
+    public IReadOnlyList<ProcessStatus> Processes { get; set; } = [];
+
+    /// <summary>The process types of what serves, <c>web</c> first.</summary>
+    public IReadOnlyList<ProcessType> Types { get; set; } = [];
+
     /// <summary>When the last request ended; null if none since the server started.</summary>
     public DateTimeOffset? LastRequestAt { get; init; }
 
     /// <summary>Requests and websockets open now.</summary>
     public int InFlight { get; init; }
 }
+
+/// <summary>One process of an app.</summary>
+/// <param name="Name">Its type and its number within that, as <c>web.1</c>.</param>
+/// <param name="State">One of <see cref="DroidStates"/>.</param>
+/// <param name="Since">Since when it is in this state; of one that is not there, null.</param>
+/// <param name="Error">Why, where it is <c>crashed</c> or <c>failed</c>; else why it was started again last.</param>
+/// <param name="Restarts">How often it was started again after it had exited by itself, as far as droidd has seen it.</param>
+/// <param name="Container">Docker's id.</param>
+/// <param name="Address"><c>ip:port</c> on droid-net, of a <c>web</c>.</param>
+public sealed record ProcessStatus(
+    string Name, string State, DateTimeOffset? Since, string? Error = null, int Restarts = 0, string? Container = null, string? Address = null);
 
 /// <summary>How far a deployment is.</summary>
 /// <param name="Number">Its number within the app.</param>
@@ -184,6 +247,9 @@ public static class FailureReasons
     /// <summary>The droid-server's disk is full.</summary>
     public const string DiskFull = "disk-full";
 
+    /// <summary>The release command failed, or took too long.</summary>
+    public const string Release = "release";
+
     /// <summary>The app did not start, or did not get ready.</summary>
     public const string NotReady = "not-ready";
 
@@ -201,7 +267,7 @@ public sealed record KeptImage(int Deployment, string Image);
 /// <param name="Bytes">Its size as it was sent.</param>
 public sealed record Upload(string Id, long Bytes);
 
-/// <summary>The container that serves.</summary>
+/// <summary>The containers that serve; of several <c>web</c>, the first one.</summary>
 /// <param name="Deployment">The deployment it came from.</param>
 /// <param name="Container">Docker's id.</param>
 /// <param name="Image">Docker's image id.</param>

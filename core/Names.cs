@@ -26,6 +26,9 @@ public static partial class Names
     /// <summary>Whether <paramref name="text"/> may name a droid-server, as <c>ds1</c>.</summary>
     public static bool IsServerName([NotNullWhen(true)] string? text) => text is not null && Server().IsMatch(text);
 
+    /// <summary>Whether <paramref name="text"/> may name a process type, as <c>web</c>.</summary>
+    public static bool IsProcessType([NotNullWhen(true)] string? text) => text is not null && Process().IsMatch(text);
+
     /// <summary>Whether <paramref name="text"/> may name an environment variable.</summary>
     public static bool IsEnvName([NotNullWhen(true)] string? text) => text is not null && Env().IsMatch(text);
 
@@ -73,6 +76,9 @@ public static partial class Names
 
     [GeneratedRegex(@"\A[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?\z")]
     private static partial Regex Server();
+
+    [GeneratedRegex(@"\A[A-Za-z0-9][A-Za-z0-9_-]{0,29}\z")]
+    private static partial Regex Process();
 
     [GeneratedRegex(@"\A[A-Za-z_][A-Za-z0-9_]{0,127}\z")]
     private static partial Regex Env();

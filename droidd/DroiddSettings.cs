@@ -79,6 +79,9 @@ public sealed class DroiddSettings
     /// <summary>How many versions before the live one are kept for a roll-back.</summary>
     public int KeptVersions { get; set; } = 1;
 
+    /// <summary>How long a release command may take.</summary>
+    public string ReleaseTimeout { get; set; } = "15m";
+
     /// <summary>How long a replaced container may finish its requests.</summary>
     public string DrainTimeout { get; set; } = "30s";
 
@@ -106,6 +109,8 @@ public sealed class DroiddSettings
     internal TimeSpan FetchTime => Time(FetchTimeout);
 
     internal TimeSpan BuildTime => Time(BuildTimeout);
+
+    internal TimeSpan ReleaseTime => Time(ReleaseTimeout);
 
     internal TimeSpan DrainTime => Time(DrainTimeout);
 
@@ -154,7 +159,10 @@ internal sealed class DroiddSettingsValidator : IValidateOptions<DroiddSettings>
             if (!Path.IsPathFullyQualified(path))
                 yield return $"{key} is '{path}': give an absolute path";
         }
-        foreach (var (key, time) in new[] { ("fetchTimeout", s.FetchTimeout), ("buildTimeout", s.BuildTimeout), ("drainTimeout", s.DrainTimeout) })
+        foreach (var (key, time) in new[]
+        {
+            ("fetchTimeout", s.FetchTimeout), ("buildTimeout", s.BuildTimeout), ("releaseTimeout", s.ReleaseTimeout), ("drainTimeout", s.DrainTimeout),
+        })
         {
             if (!Quantities.TryParseSeconds(time, out var seconds) || seconds == 0)
                 yield return $"{key} is '{time}': give a time such as 90s or 10m";

@@ -18,9 +18,9 @@ internal delegate void BuildProgress(string state, string? commit = null, int? a
 internal sealed class ImageBuild(
     GitClone git, UploadedFolder uploads, DockerfileBuild dockerfile, PackBuild pack, DroidImages images, BuildQueue queue)
 {
-    /// <summary>Brings the image of a spec here; its id.</summary>
+    /// <summary>Brings the image of a spec here.</summary>
     /// <exception cref="BuildException">It can't be had.</exception>
-    public async Task<string> RunAsync(DroidSpec spec, DroidFolder folder, BuildLog log, BuildProgress progress, CancellationToken cancel)
+    public async Task<BuiltImage> RunAsync(DroidSpec spec, DroidFolder folder, BuildLog log, BuildProgress progress, CancellationToken cancel)
     {
         var built = await FindOwnAsync(spec, folder, log, progress, cancel) ?? spec switch
         {
@@ -30,7 +30,7 @@ internal sealed class ImageBuild(
         };
         await images.TagAsync(built.Image, spec.Uid, spec.Deployment, cancel);
         folder.WriteBuild(spec.Deployment, built);
-        return built.Image;
+        return built;
     }
 
     /// <summary>What was built for this very deployment, before droidd was ended or its container removed.</summary>
@@ -50,13 +50,14 @@ internal sealed class ImageBuild(
         log.Say($"-----> Rolling back to deployment {earlier}");
         var kept = (await images.KeptAsync(spec.Uid, folder, cancel)).FirstOrDefault(k => k.Deployment == earlier)
             ?? throw new BuildException(FailureReasons.Image, $"the image of deployment {earlier} is not kept any more; deploy its source again");
-        return new BuiltImage(folder.ReadBuild(earlier)?.Key ?? "", kept.Image);
+        var built = folder.ReadBuild(earlier);
+        return new BuiltImage(built?.Key ?? "", kept.Image, built?.Types);
     }
 
     private async Task<BuiltImage> PullAsync(DroidSpec spec, string image, BuildLog log, BuildProgress progress, CancellationToken cancel)
     {
         progress(DeploymentStates.Fetching);
-        return new BuiltImage("image " + image, await images.EnsureAsync(image, "the image", FailureReasons.Image, log, cancel));
+        return new BuiltImage("image " + image, await images.EnsureAsync(image, "the image", FailureReasons.Image, log, cancel), BuiltImage.WebAlone);
     }
 
     private async Task<BuiltImage> BuildAsync(DroidSpec spec, DroidFolder folder, BuildLog log, BuildProgress progress, CancellationToken cancel)
@@ -88,17 +89,20 @@ internal sealed class ImageBuild(
         if (UsesDockerfile(spec, source))
         {
             var key = Key(version, "dockerfile");
-            return await FindAlikeAsync(spec, key, folder, log, cancel)
-                ?? new BuiltImage(key, await dockerfile.BuildAsync(source, DroidImages.Tag(spec.Uid, spec.Deployment), spec.Uid, log, cancel));
+            var types = await Procfile.ReadAsync(source, log, cancel);
+            return new BuiltImage(key, await FindAlikeAsync(spec, key, folder, log, cancel)
+                ?? await dockerfile.BuildAsync(source, DroidImages.Tag(spec.Uid, spec.Deployment), spec.Uid, log, cancel), types);
         }
         var (builder, builderId) = await pack.BuilderAsync(spec, work, log, cancel);
         // The build sees the environment, so that another one may give another image.
         var env = spec.Env.OrderBy(e => e.Key, StringComparer.Ordinal).SelectMany(e => new[] { e.Key, e.Value });
         var packKey = Key([version, "pack", builder, builderId, .. env]);
-        if (await FindAlikeAsync(spec, packKey, folder, log, cancel) is { } alike)
-            return alike;
-        log.Say($"-----> Building with {builder}");
-        return new BuiltImage(packKey, await pack.BuildAsync(source, work, builder, spec, log, cancel));
+        if (await FindAlikeAsync(spec, packKey, folder, log, cancel) is not { } image)
+        {
+            log.Say($"-----> Building with {builder}");
+            image = await pack.BuildAsync(source, work, builder, spec, log, cancel);
+        }
+        return new BuiltImage(packKey, image, await pack.TypesAsync(image, cancel));
     }
 
     private static bool UsesDockerfile(DroidSpec spec, string source)
@@ -109,7 +113,7 @@ internal sealed class ImageBuild(
         return spec.Builder == "dockerfile" || (spec.Builder == "auto" && spec.Buildpacks.Count == 0 && there);
     }
 
-    private async Task<BuiltImage?> FindAlikeAsync(DroidSpec spec, string key, DroidFolder folder, BuildLog log, CancellationToken cancel)
+    private async Task<string?> FindAlikeAsync(DroidSpec spec, string key, DroidFolder folder, BuildLog log, CancellationToken cancel)
     {
         if (spec.Rebuild)
             return null;
@@ -118,7 +122,7 @@ internal sealed class ImageBuild(
             if (await images.FindAsync(built.Image, cancel) is null)
                 continue;
             log.Say($"-----> Nothing has changed since deployment {number}: its image is taken (deploy with --force to build anew)");
-            return built;
+            return built.Image;
         }
         return null;
     }

@@ -50,14 +50,19 @@ internal sealed class PackBuild(
         {
             File.Delete(environment);
         }
-        var built = await docker.Images.InspectImageAsync(image, cancel);
-        string? metadata = null;
-        built.Config?.Labels?.TryGetValue("io.buildpacks.build.metadata", out metadata);
-        var processes = Processes(metadata);
-        if (!processes.Contains("web"))
+        var types = await TypesAsync(image, cancel);
+        if (types.All(t => t.Type != ProcessType.Web))
             throw new BuildException(FailureReasons.NoBuilderFits, Pack.NoWeb);
-        log.Say($"-----> Process types: {string.Join(", ", processes)}");
-        return built.ID;
+        log.Say($"-----> Process types: {string.Join(", ", types.Select(t => t.Type))}");
+        return (await docker.Images.InspectImageAsync(image, cancel)).ID;
+    }
+
+    /// <summary>The process types that buildpacks have found, each with the program in the image that runs it.</summary>
+    public async Task<IReadOnlyList<ProcessType>> TypesAsync(string image, CancellationToken cancel)
+    {
+        string? metadata = null;
+        (await docker.Images.InspectImageAsync(image, cancel)).Config?.Labels?.TryGetValue("io.buildpacks.build.metadata", out metadata);
+        return Types(metadata);
     }
 
     /// <summary>Removes what a build that droidd did not see the end of has left behind.</summary>
@@ -102,17 +107,26 @@ internal sealed class PackBuild(
     }
 
     /// <summary>The process types that an image's label tells.</summary>
-    internal static IReadOnlyList<string> Processes(string? label)
+    internal static IReadOnlyList<ProcessType> Types(string? label)
     {
         try
         {
             using var json = JsonDocument.Parse(label ?? "{}");
             return json.RootElement.TryGetProperty("processes", out var processes) && processes.ValueKind == JsonValueKind.Array
-                ? [.. processes.EnumerateArray().Select(p => p.GetProperty("type").GetString() ?? "")] : [];
+                ? Procfile.InOrder(processes.EnumerateArray().Select(Read).Where(t => Names.IsProcessType(t.Type)).DistinctBy(t => t.Type)) : [];
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException or KeyNotFoundException)
         {
             return [];
         }
+    }
+
+    private static ProcessType Read(JsonElement process)
+    {
+        var type = process.GetProperty("type").GetString() ?? "";
+        // Older lifecycles write the command as one text, newer ones as a list.
+        IEnumerable<string?> Words(string member) => !process.TryGetProperty(member, out var words) ? []
+            : words.ValueKind == JsonValueKind.Array ? words.EnumerateArray().Select(w => w.GetString()) : [words.GetString()];
+        return new ProcessType(type, string.Join(' ', Words("command").Concat(Words("args"))), "/cnb/process/" + type);
     }
 }

@@ -1,4 +1,5 @@
 using System.Net;
+using Appoxy.Droidd.Builds;
 using Appoxy.Droidd.LocalNginx;
 using Docker.DotNet;
 
@@ -14,25 +15,47 @@ internal enum WakeOutcome
     Unavailable,
 }
 
+/// <summary>One process of a droid.</summary>
+/// <param name="Container">The container that it runs in.</param>
+/// <param name="State">One of <see cref="DroidStates"/>.</param>
+/// <param name="Since">Since when.</param>
+internal sealed record DroidProcess(DroidContainer Container, string State, DateTimeOffset Since)
+{
+    /// <summary>Why it ended last.</summary>
+    public string? Error { get; init; }
+
+    /// <summary>How often it has ended by itself, as far as was seen.</summary>
+    public int Restarts { get; init; }
+
+    public string Name => Container.Process;
+
+    public bool IsWeb => Container.IsWeb;
+}
+
 /// <summary>
-/// One app's droid on this server: the container that serves, its state, and every way from one state to another. One transition
-/// runs at a time; however many visitors wake a droid, it is started once.
+/// One app's droid on this server: the processes of the release that serves, their state, and every way from one state to another. One
+/// transition runs at a time; however many visitors wake a droid, it is started once.
 /// </summary>
 /// <remarks>
-/// running ⇄ paused → snoozed → running; running → crashed → running; any → stopped → running. nginx's dict is told before a
-/// container is frozen or stopped, and after it is ready: the dict is what decides where a request goes.
+/// running ⇄ paused → snoozed → running; running → crashed → running; any → stopped → running. The droid's state is that of its web
+/// processes, which sleep and wake together, and runs as long as one of them does. nginx's dict is told before a container is frozen or
+/// stopped, and after it is ready: the dict is what decides where a request goes.
 /// </remarks>
 internal sealed partial class Droid(
     string uid, DroidContainers containers, DroidDict dict, DroidFolder folder, ILogger log, TimeProvider time) : IDisposable
 {
     private static readonly TimeSpan BusyLimit = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan HookGrace = TimeSpan.FromSeconds(1);
+    /// <summary>How long a wake waits for further web processes once the first is ready; later ones join when they are.</summary>
+    private static readonly TimeSpan OthersGrace = TimeSpan.FromMilliseconds(250);
+
     private static readonly TimeSpan LongestBackOff = TimeSpan.FromMinutes(2);
 
     private readonly SemaphoreSlim gate = new(1, 1);
     private readonly Lock wakeLock = new();
     private readonly CancellationTokenSource lifetime = new();
     private Task<WakeOutcome>? waking;
+    private volatile IReadOnlyList<DroidProcess> processes = [];
     private DateTimeOffset lastHook;
     private DateTimeOffset retryAt;
     private int failures;
@@ -44,10 +67,13 @@ internal sealed partial class Droid(
     /// <summary>The newest spec accepted.</summary>
     public DroidSpec? Spec { get; set; }
 
-    /// <summary>The container that serves; null before the first went live.</summary>
-    public DroidContainer? Live { get; private set; }
+    /// <summary>The processes of the release that serves: web first, each type by its numbers; empty before the first went live.</summary>
+    public IReadOnlyList<DroidProcess> Processes => processes;
 
-    /// <summary>One of <see cref="DroidStates"/>, of <see cref="Live"/>; null without one.</summary>
+    /// <summary>The first web process's container; null before the first went live.</summary>
+    public DroidContainer? Live => processes.Count > 0 ? processes[0].Container : null;
+
+    /// <summary>One of <see cref="DroidStates"/>, of the web processes together; null without one.</summary>
     public string? State { get; private set; }
 
     /// <summary>Why it crashed.</summary>
@@ -58,21 +84,27 @@ internal sealed partial class Droid(
 
     public int Starts { get; private set; }
 
+    /// <summary>Requests with its web processes, as nginx counts them.</summary>
+    public int InFlight(Activity? activity) => processes.Where(p => p.IsWeb).Sum(p => activity?.Peers.GetValueOrDefault(p.Container.Address) ?? 0);
+
     /// <summary>Takes over what Docker has of this droid after droidd was started.</summary>
-    public async Task RecoverAsync(DroidContainer live, CancellationToken cancel)
+    /// <param name="release">The containers of the release that serves, with a <c>web</c> among them.</param>
+    /// <param name="cancel">Ends it.</param>
+    public async Task RecoverAsync(IEnumerable<DroidContainer> release, CancellationToken cancel)
     {
         using var held = await HoldAsync(cancel);
-        Live = live;
         ActiveSince = time.GetUtcNow();
         Starts = 1;
-        var state = live.State switch
+        var asleep = Spec?.Desired == DroidStates.Stopped ? DroidStates.Stopped : DroidStates.Snoozed;
+        processes = InOrder(release.Select(c => new DroidProcess(c, c.State switch
         {
             "running" => DroidStates.Running,
             "paused" => DroidStates.Paused,
             "restarting" => DroidStates.Crashed,
-            _ => Spec?.Desired == DroidStates.Stopped ? DroidStates.Stopped : DroidStates.Snoozed,
-        };
-        await BecomeAsync(state, null, cancel);
+            _ => asleep,
+        }, ActiveSince)));
+        var webs = processes.Where(p => p.IsWeb).Select(p => p.State).ToList();
+        await BecomeAsync(new[] { DroidStates.Running, DroidStates.Paused, DroidStates.Crashed }.FirstOrDefault(webs.Contains) ?? asleep, null, cancel);
     }
 
     /// <summary>Brings the droid to where it takes requests, or joins those who are at it already. Never throws.</summary>
@@ -112,7 +144,7 @@ internal sealed partial class Droid(
                 return WakeOutcome.Unavailable;
             if (State == DroidStates.Running && !failed)
             {
-                await dict.PutAsync(uid, DroidStates.Running, Live.Address, bound.Token);
+                await TellDictAsync(DroidStates.Running, bound.Token);
                 return WakeOutcome.Ready;
             }
             return await StartAsync(bound.Token) ? WakeOutcome.Ready : WakeOutcome.Unavailable;
@@ -124,29 +156,37 @@ internal sealed partial class Droid(
         }
     }
 
-    /// <summary>From whatever state Docker has it in to running and ready; the gate is held.</summary>
+    /// <summary>
+    /// From whatever state Docker has them in to running and ready; the gate is held. Done as soon as one web process is ready and the
+    /// others have had a moment; those join when they are.
+    /// </summary>
     private async Task<bool> StartAsync(CancellationToken cancel)
     {
-        var live = Live!;
         var policy = Spec!.Policy;
-        var before = await containers.InspectAsync(live.Id, cancel);
-        var crashes = before.Restarts;
-        if (before.Paused)
+        var (webs, workers) = (processes.Where(p => p.IsWeb).ToList(), processes.Where(p => !p.IsWeb).ToList());
+        using var late = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        var working = Task.WhenAll(workers.Select(p => StartWorkerAsync(p, cancel)));
+        var crashes = new Dictionary<string, long>();
+        foreach (var (web, restarts) in await Task.WhenAll(webs.Select(async p => (p, await ThawOrStartAsync(p.Container, cancel)))))
+            crashes[web.Name] = restarts;
+        var readies = webs.ConvertAll(p => ReadyAsync(p, policy, crashes[p.Name], late.Token));
+        string? first = null;
+        var ready = false;
+        await foreach (var one in Task.WhenEach(readies))
         {
-            await containers.UnpauseAsync(live.Id, cancel);
+            (var web, var fault) = await one;
+            first ??= fault;
+            if (fault is null && !ready)
+            {
+                ready = true;
+                late.CancelAfter(OthersGrace);
+            }
+            Note(web.Name, fault is null ? DroidStates.Running : fault == NotYet ? DroidStates.Starting : DroidStates.Crashed,
+                fault is null || fault == NotYet ? null : fault);
         }
-        else if (!before.Running)
-        {
-            // A start by command counts Docker's restarts from 0 again.
-            (Starts, crashes) = (Starts + 1, 0);
-            await containers.StartAsync(live.Id, cancel);
-        }
-        var fault = await Readiness.WaitAsync(live.Address, policy, async () =>
-        {
-            var now = await containers.InspectAsync(live.Id, cancel);
-            return now.Running && now.Restarts < crashes + 3 ? null : $"exited with code {now.ExitCode} right after its start";
-        }, cancel);
-        if (fault is null)
+        await working;
+        cancel.ThrowIfCancellationRequested();
+        if (ready)
         {
             (failures, ActiveSince) = (0, time.GetUtcNow());
             await BecomeAsync(DroidStates.Running, null, cancel);
@@ -155,10 +195,60 @@ internal sealed partial class Droid(
         failures++;
         var backOff = TimeSpan.FromSeconds(Math.Min(5 * Math.Pow(2, failures - 1), LongestBackOff.TotalSeconds));
         retryAt = time.GetUtcNow() + backOff;
-        Tell($"the app {fault}; it is tried again at a visit after {backOff.TotalSeconds:0} s");
-        await BecomeAsync(DroidStates.Crashed, $"the app {fault}", cancel);
-        await containers.StopAsync(live.Id, cancel);
+        Tell($"the app {first}; it is tried again at a visit after {backOff.TotalSeconds:0} s");
+        await BecomeAsync(DroidStates.Crashed, $"the app {first}", cancel);
+        // Else Docker would go on trying, and the app would be there at times.
+        await Task.WhenAll(processes.Where(p => p.IsWeb || policy.SnoozeWorkers).Select(p => containers.StopAsync(p.Container.Id, cancel)));
         return false;
+    }
+
+    private const string NotYet = "is not ready yet";
+
+    /// <summary>Makes a container run that does not; how often Docker has revived it before.</summary>
+    private async Task<long> ThawOrStartAsync(DroidContainer container, CancellationToken cancel)
+    {
+        var before = await containers.InspectAsync(container.Id, cancel);
+        if (before.Paused)
+            await containers.UnpauseAsync(container.Id, cancel);
+        if (before.Running)
+            return before.Restarts;
+        if (container == Live)
+            Starts++;
+        await containers.StartAsync(container.Id, cancel);
+        // A start by command counts Docker's restarts from 0 again.
+        return 0;
+    }
+
+    private async Task<(DroidProcess Process, string? Fault)> ReadyAsync(DroidProcess web, DroidPolicy policy, long crashes, CancellationToken late)
+    {
+        try
+        {
+            return (web, await Readiness.WaitAsync(web.Container.Address, policy, async () =>
+            {
+                var now = await containers.InspectAsync(web.Container.Id, late);
+                return now.Running && now.Restarts < crashes + 3 ? null
+                    : now.OutOfMemory ? "ran out of memory right after its start" : $"exited with code {now.ExitCode} right after its start";
+            }, late));
+        }
+        catch (OperationCanceledException) when (!lifetime.IsCancellationRequested)
+        {
+            return (web, NotYet);
+        }
+    }
+
+    /// <summary>A worker that can't be started holds up no visitor.</summary>
+    private async Task StartWorkerAsync(DroidProcess worker, CancellationToken cancel)
+    {
+        try
+        {
+            await ThawOrStartAsync(worker.Container, cancel);
+            if (worker.State is not DroidStates.Running)
+                Note(worker.Name, DroidStates.Running, worker.Error);
+        }
+        catch (DockerApiException e)
+        {
+            Note(worker.Name, DroidStates.Crashed, $"can't be started: {DockerFault.Words(e)}");
+        }
     }
 
     /// <summary>
@@ -185,24 +275,45 @@ internal sealed partial class Droid(
 
     private async Task<bool> FallAsleepAsync(string to, TimeSpan limit, CancellationToken cancel)
     {
-        if (Live is not { } live || (to != DroidStates.Stopped && State is not (DroidStates.Running or DroidStates.Paused)) || State == to)
+        if (Live is null || (to != DroidStates.Stopped && State is not (DroidStates.Running or DroidStates.Paused)) || State == to)
             return State == to;
         var before = State!;
         // A request that the hook has just let through is not in flight until nginx has counted it.
         while (time.GetUtcNow() - lastHook is var since && since < HookGrace)
             await Task.Delay(HookGrace - since, time, cancel);
-        await dict.PutAsync(uid, to, live.Address, cancel);
-        if (!await DrainAsync(live.Address, limit, cancel) && to != DroidStates.Stopped)
+        await TellDictAsync(to, cancel);
+        var webs = processes.Where(p => p.IsWeb).Select(p => p.Container.Address).ToList();
+        var drained = await Task.WhenAll(webs.Select(a => DrainAsync(a, limit, cancel)));
+        if (drained.Contains(false) && to != DroidStates.Stopped)
         {
-            await dict.PutAsync(uid, before, live.Address, cancel);
+            await TellDictAsync(before, cancel);
             return false;
         }
-        if (to == DroidStates.Paused)
-            await containers.PauseAsync(live.Id, cancel);
-        else
-            await containers.StopAsync(live.Id, cancel);
+        var tired = processes.Where(p => p.IsWeb || to == DroidStates.Stopped || Spec!.Policy.SnoozeWorkers).ToList();
+        await Task.WhenAll(tired.Select(p => PutToSleepAsync(p.Container.Id, to, cancel)));
+        foreach (var process in tired)
+            Note(process.Name, to, null);
         await BecomeAsync(to, null, cancel);
         return true;
+    }
+
+    private async Task PutToSleepAsync(string id, string to, CancellationToken cancel)
+    {
+        if (to == DroidStates.Paused)
+        {
+            try
+            {
+                await containers.PauseAsync(id, cancel);
+                return;
+            }
+            catch (DockerApiException e) when (e.StatusCode == HttpStatusCode.Conflict)
+            {
+                // It has just crashed, or is frozen already.
+                if ((await containers.InspectAsync(id, cancel)) is { Paused: true })
+                    return;
+            }
+        }
+        await containers.StopAsync(id, cancel);
     }
 
     /// <summary>Waits until nginx has no request in flight to <paramref name="address"/>; false if it still has at the end, or can't be asked.</summary>
@@ -219,26 +330,60 @@ internal sealed partial class Droid(
         }
     }
 
-    /// <summary>Lets <paramref name="next"/>, which is ready, serve from now on; the one before, renamed, is returned for its drain.</summary>
-    public async Task<DroidContainer?> SwitchAsync(DroidContainer next, CancellationToken cancel)
+    /// <summary>Lets the release <paramref name="next"/>, which is ready, serve from now on; the one before is returned for its drain.</summary>
+    public async Task<IReadOnlyList<DroidContainer>> SwitchAsync(IReadOnlyList<DroidContainer> next, CancellationToken cancel)
     {
         using var held = await HoldAsync(cancel);
         // From here on to the end, or a half-done switch would leave the container that serves with a name that means "remove me".
         cancel = CancellationToken.None;
-        var old = Live;
-        if (old is not null && old.Name == uid)
+        await Task.WhenAll(next.Select(c => containers.KeepUpAsync(c.Id, cancel)));
+        var old = processes.Select(p => p.Container).ToList();
+        if (old.FindIndex(c => c.Name == uid) is var at and >= 0)
         {
             await containers.RemoveAsync(uid + ".old", cancel);
-            await containers.RenameAsync(old.Id, uid + ".old", cancel);
-            Live = old = old with { Name = uid + ".old" };
+            await containers.RenameAsync(old[at].Id, uid + ".old", cancel);
+            old[at] = old[at] with { Name = uid + ".old" };
+            Replace(old[at]);
         }
-        await containers.KeepUpAsync(next.Id, cancel);
-        await containers.RenameAsync(next.Id, uid, cancel);
-        Live = next with { Name = uid };
-        (Starts, failures, ActiveSince) = (1, 0, time.GetUtcNow());
+        // The one step by which all of the release serve: after a droidd that was killed, those go with it that are of its release.
+        var first = next.First(c => c.Name == uid + ".next");
+        await containers.RenameAsync(first.Id, uid, cancel);
+        var now = time.GetUtcNow();
+        processes = InOrder(next.Select(c => new DroidProcess(c.Id == first.Id ? c with { Name = uid } : c, DroidStates.Running, now)));
+        (Starts, failures, ActiveSince) = (1, 0, now);
         await BecomeAsync(DroidStates.Running, null, cancel);
         return old;
     }
+
+    /// <summary>Takes one more container into the release that serves: one that is ready, or one that sleeps with the others.</summary>
+    /// <returns>False if the release serves no more.</returns>
+    public async Task<bool> JoinAsync(DroidContainer made, bool ready, CancellationToken cancel)
+    {
+        using var held = await HoldAsync(cancel);
+        if (Live?.Release != made.Release)
+            return false;
+        await containers.KeepUpAsync(made.Id, CancellationToken.None);
+        var awake = IsToBeAwake(made.IsWeb);
+        // The others may have gone to sleep while it started.
+        if (ready && !awake)
+            await PutToSleepAsync(made.Id, State == DroidStates.Paused ? DroidStates.Paused : DroidStates.Snoozed, cancel);
+        var state = ready && awake ? DroidStates.Running : State is DroidStates.Running or DroidStates.Crashed ? DroidStates.Snoozed : State!;
+        processes = InOrder(processes.Append(new DroidProcess(made, state, time.GetUtcNow())));
+        await BecomeAsync(State!, Error, cancel);
+        return true;
+    }
+
+    /// <summary>Takes a process out of the release that serves: no request goes there from now on. Its container is left to be drained.</summary>
+    public async Task LeaveAsync(DroidProcess process, CancellationToken cancel)
+    {
+        using var held = await HoldAsync(cancel);
+        processes = [.. processes.Where(p => p.Container.Id != process.Container.Id)];
+        await BecomeAsync(State == DroidStates.Running && !HasOpenWeb() ? DroidStates.Crashed : State!, Error, cancel);
+    }
+
+    /// <summary>Whether a process of its kind should run now.</summary>
+    public bool IsToBeAwake(bool web) => State == DroidStates.Running
+        || (!web && State is DroidStates.Paused or DroidStates.Snoozed or DroidStates.Crashed && Spec?.Policy.SnoozeWorkers == false);
 
     /// <summary>Starts what the owner had stopped.</summary>
     public async Task StartStoppedAsync(CancellationToken cancel)
@@ -252,45 +397,72 @@ internal sealed partial class Droid(
     {
         var cancel = lifetime.Token;
         using var held = await HoldAsync(cancel);
-        if (Live is not { } live)
+        if (Live is null)
             return;
-        await dict.PutAsync(uid, DroidStates.Snoozed, live.Address, cancel);
-        await DrainAsync(live.Address, BusyLimit, cancel);
-        await containers.StopAsync(live.Id, cancel);
+        await TellDictAsync(DroidStates.Snoozed, cancel);
+        await Task.WhenAll(processes.Select(async p =>
+        {
+            if (p.IsWeb)
+                await DrainAsync(p.Container.Address, BusyLimit, cancel);
+            await containers.StopAsync(p.Container.Id, cancel);
+            Note(p.Name, DroidStates.Snoozed, null);
+        }));
         await StartAsync(cancel);
     }
 
+    /// <summary>Takes note that a process ended without having been told to; Docker starts it again.</summary>
+    /// <param name="id">Its container.</param>
+    /// <param name="code">What it exited with.</param>
+    /// <param name="outOfMemory">Whether the kernel killed it for its memory limit.</param>
+    /// <param name="cancel">Ends the wait for a transition that is under way.</param>
+    public async Task ExitedAsync(string id, int code, bool outOfMemory, CancellationToken cancel)
+    {
+        using var held = await HoldAsync(cancel);
+        // What was put to sleep or replaced has ended because of that, and what was started since by command has no restarts. One that
+        // "docker stop" has ended is started again by nobody: the next look puts it right.
+        if (processes.FirstOrDefault(p => p.Container.Id == id) is not { State: DroidStates.Running or DroidStates.Starting or DroidStates.Crashed } process
+            || await FindStateAsync(id, cancel) is not { Running: true, Restarts: > 0 } now)
+            return;
+        var why = outOfMemory || now.OutOfMemory ? "ran out of memory" : $"exited with code {code}";
+        Tell($"{Who(process)} {why}; it is started again");
+        Note(process.Name, DroidStates.Crashed, why, restarts: process.Restarts + 1);
+        if (process.IsWeb && State == DroidStates.Running)
+            await BecomeAsync(HasOpenWeb() ? DroidStates.Running : DroidStates.Crashed, HasOpenWeb() ? null : $"the app {why}", cancel);
+    }
+
     /// <summary>Takes note of what Docker did on its own: a crash, a revival, a stop by hand.</summary>
-    public async Task ObserveAsync(DroidContainer seen, CancellationToken cancel)
+    /// <param name="before">The processes before Docker was asked: what is newer can't be in its list.</param>
+    /// <param name="found">Docker's list, by id.</param>
+    /// <param name="cancel">Ends it.</param>
+    /// <returns>Whether a container is gone, so that the droid lacks a process, or all of it.</returns>
+    public async Task<bool> ObserveAsync(
+        IReadOnlyList<DroidProcess> before, IReadOnlyDictionary<string, DroidContainer> found, CancellationToken cancel)
     {
         // A transition in progress knows better than a list made before it.
         if (!await gate.WaitAsync(0, cancel))
-            return;
+            return false;
         try
         {
-            if (seen.Id != Live?.Id)
-                return;
-            if (State == DroidStates.Running && seen.State is "exited" or "dead")
+            var mine = processes.Where(p => before.Any(b => b.Container.Id == p.Container.Id)).ToList();
+            foreach (var process in mine.Where(p => found.ContainsKey(p.Container.Id)))
+                await ObserveAsync(process, found[process.Container.Id].State, cancel);
+            var gone = mine.Where(p => !found.ContainsKey(p.Container.Id)).ToList();
+            if (gone.Count == 0)
+                return false;
+            foreach (var process in gone)
+                Tell(processes.Count == 1 ? "the container was removed from outside; the app is deployed anew"
+                    : $"{process.Name}'s container was removed from outside; it is made anew");
+            var left = processes.Except(gone).ToList();
+            if (!left.Exists(p => p.IsWeb))
             {
-                Tell("the container was stopped from outside; the next visit starts it");
-                await BecomeAsync(DroidStates.Snoozed, null, cancel);
+                // What else is left of the release goes when the next one serves.
+                await ForgetHeldAsync(cancel);
+                await Task.WhenAll(left.Select(p => containers.RemoveAsync(p.Container.Id, cancel)));
+                return true;
             }
-            else if (State == DroidStates.Running && seen.State == "paused")
-            {
-                await BecomeAsync(DroidStates.Paused, null, cancel);
-            }
-            else if (State == DroidStates.Running && seen.State == "restarting")
-            {
-                var now = await containers.InspectAsync(seen.Id, cancel);
-                Tell($"the app exited with code {now.ExitCode}{(now.OutOfMemory ? " (out of memory)" : "")}; it is started again");
-                await BecomeAsync(DroidStates.Crashed, $"the app exited with code {now.ExitCode}", cancel);
-            }
-            else if (State is DroidStates.Crashed or DroidStates.Snoozed && seen.State == "running"
-                     && await Readiness.AcceptsAsync(IPEndPoint.Parse(seen.Address), cancel))
-            {
-                ActiveSince = time.GetUtcNow();
-                await BecomeAsync(DroidStates.Running, null, cancel);
-            }
+            processes = left;
+            await BecomeAsync(State == DroidStates.Running && !HasOpenWeb() ? DroidStates.Crashed : State!, Error, cancel);
+            return true;
         }
         finally
         {
@@ -298,27 +470,121 @@ internal sealed partial class Droid(
         }
     }
 
+    /// <param name="process">One of the processes.</param>
+    /// <param name="seen">Docker's word for its state.</param>
+    /// <param name="cancel">Ends it.</param>
+    private async Task ObserveAsync(DroidProcess process, string seen, CancellationToken cancel)
+    {
+        var up = process.State is DroidStates.Running or DroidStates.Starting;
+        if (seen == "restarting")
+        {
+            if (!up)
+                return;
+            var now = await containers.InspectAsync(process.Container.Id, cancel);
+            var why = now.OutOfMemory ? "ran out of memory" : $"exited with code {now.ExitCode}";
+            Tell($"{Who(process)} {why}; it is started again");
+            Note(process.Name, DroidStates.Crashed, why, restarts: process.Restarts + 1);
+            if (process.IsWeb && State == DroidStates.Running)
+                await BecomeAsync(HasOpenWeb() ? DroidStates.Running : DroidStates.Crashed, HasOpenWeb() ? null : $"the app {why}", cancel);
+        }
+        else if (seen == "running")
+        {
+            if (process.IsWeb ? process.State is DroidStates.Crashed or DroidStates.Snoozed or DroidStates.Starting
+                    && await Readiness.AcceptsAsync(IPEndPoint.Parse(process.Container.Address), cancel)
+                : process.State is not DroidStates.Running && time.GetUtcNow() - process.Since > Readiness.StaysUp)
+            {
+                Note(process.Name, DroidStates.Running, process.Error);
+                if (!process.IsWeb)
+                    return;
+                if (State != DroidStates.Running)
+                    ActiveSince = time.GetUtcNow();
+                await BecomeAsync(DroidStates.Running, null, cancel);
+            }
+        }
+        else if (seen is "exited" or "dead" or "created" or "paused" && IsToBeAwake(process.IsWeb))
+        {
+            if (up && seen != "created")
+                Tell($"{(processes.Count == 1 ? "the container" : process.Name)} was {(seen == "paused" ? "paused" : "stopped")} from outside; "
+                    + (process.IsWeb && !HasOpenWeb(but: process) ? "the next visit starts it" : "it is started again"));
+            if (process.IsWeb && !HasOpenWeb(but: process))
+            {
+                var to = seen == "paused" ? DroidStates.Paused : DroidStates.Snoozed;
+                Note(process.Name, to, null);
+                await BecomeAsync(to, null, cancel);
+                return;
+            }
+            await ThawOrStartAsync(process.Container, cancel);
+            Note(process.Name, process.IsWeb ? DroidStates.Starting : DroidStates.Running, process.Error);
+            if (process.IsWeb)
+                await BecomeAsync(State!, Error, cancel);
+        }
+    }
+
+    private async Task<ContainerState?> FindStateAsync(string id, CancellationToken cancel)
+    {
+        try
+        {
+            return await containers.InspectAsync(id, cancel);
+        }
+        catch (DockerApiException e) when (e.StatusCode == HttpStatusCode.NotFound)
+        {
+            return null;
+        }
+    }
+
     /// <summary>Gives up a start that is under way: the droid is about to be deleted.</summary>
     public Task EndAsync() => lifetime.CancelAsync();
 
-    /// <summary>Forgets the container, which is gone from Docker or about to be removed.</summary>
+    /// <summary>Forgets the containers, which are gone from Docker or about to be removed.</summary>
     public async Task ForgetAsync(CancellationToken cancel)
     {
         using var held = await HoldAsync(cancel);
-        (Live, State) = (null, null);
+        await ForgetHeldAsync(cancel);
+    }
+
+    private async Task ForgetHeldAsync(CancellationToken cancel)
+    {
+        (processes, State) = ([], null);
         await dict.DeleteAsync(uid, cancel);
     }
 
     /// <summary>Adds a line of the platform's own to the app's log.</summary>
     public void Tell(string text) => folder.AddEvent(time.GetUtcNow(), text);
 
+    private static IReadOnlyList<DroidProcess> InOrder(IEnumerable<DroidProcess> all) =>
+        [.. all.OrderBy(p => !p.IsWeb).ThenBy(p => p.Container.Type.Type, StringComparer.Ordinal).ThenBy(p => p.Container.Number)];
+
+    /// <summary>What a process is called in the app's log.</summary>
+    private string Who(DroidProcess process) => processes.Count == 1 ? "the app" : process.Name;
+
+    private bool HasOpenWeb(DroidProcess? but = null) => processes.Any(p => p.IsWeb && p.State == DroidStates.Running && p.Name != but?.Name);
+
+    /// <summary>Changes what is known of one process; several may come to it at the same time.</summary>
+    private void Note(string name, string state, string? error, int? restarts = null)
+    {
+        lock (wakeLock)
+        {
+            processes = [.. processes.Select(p => p.Name != name ? p : p with
+            {
+                State = state, Error = error, Restarts = restarts ?? p.Restarts, Since = p.State == state && restarts is null ? p.Since : time.GetUtcNow(),
+            })];
+        }
+    }
+
+    private void Replace(DroidContainer renamed) =>
+        processes = [.. processes.Select(p => p.Container.Id == renamed.Id ? p with { Container = renamed } : p)];
+
     private async Task BecomeAsync(string state, string? error, CancellationToken cancel)
     {
         if (State is not null && State != state)
             LogBecame(log, uid, State, state);
         (State, Error) = (state, error);
-        await dict.PutAsync(uid, state, Live!.Address, cancel);
+        await TellDictAsync(state, cancel);
     }
+
+    /// <summary>Tells nginx the state, and where the web processes are: those that take requests, where the state is that they do.</summary>
+    private Task TellDictAsync(string state, CancellationToken cancel) => dict.PutAsync(uid, state, string.Join(',',
+        processes.Where(p => p.IsWeb && (state != DroidStates.Running || p.State == DroidStates.Running)).Select(p => p.Container.Address)), cancel);
 
     private async Task<IDisposable> HoldAsync(CancellationToken cancel)
     {

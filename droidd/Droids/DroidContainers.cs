@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Net;
 using System.Text.Json;
+using Appoxy.Droidd.Builds;
 using Docker.DotNet;
 using Docker.DotNet.Models;
 
@@ -8,12 +9,45 @@ namespace Appoxy.Droidd.Droids;
 
 /// <summary>A droid's container.</summary>
 /// <param name="Id">Docker's id.</param>
-/// <param name="Name"><c>uid</c> serves, <c>uid.next</c> is on its way to, <c>uid.old</c> drains.</param>
+/// <param name="Name">
+/// Of a release's <c>web.1</c>: <c>uid</c> serves, <c>uid.next</c> is on its way to, <c>uid.old</c> drains; the others of a release go with
+/// it. The release command's is <c>uid.release</c>.
+/// </param>
 /// <param name="ImageId">Docker's image id.</param>
 /// <param name="Address"><c>ip:port</c> on droid-net.</param>
 /// <param name="State">Docker's word: created, running, paused, restarting, exited, dead.</param>
 /// <param name="Spec">What it was made for.</param>
-internal sealed record DroidContainer(string Id, string Name, string ImageId, string Address, string State, DroidSpec Spec);
+internal sealed record DroidContainer(string Id, string Name, string ImageId, string Address, string State, DroidSpec Spec)
+{
+    /// <summary>The process type that it runs.</summary>
+    public ProcessType Type { get; init; } = BuiltImage.WebAlone[0];
+
+    /// <summary>Its number within its type, from 1.</summary>
+    public int Number { get; init; } = 1;
+
+    /// <summary>The same for containers that were made to serve together.</summary>
+    public string Release { get; init; } = "0";
+
+    /// <summary>All process types of its image.</summary>
+    public IReadOnlyList<ProcessType> Types { get; init; } = BuiltImage.WebAlone;
+
+    public bool IsWeb => Type.Type == ProcessType.Web;
+
+    /// <summary>What it is called in its app: <c>web.1</c>.</summary>
+    public string Process => string.Create(CultureInfo.InvariantCulture, $"{Type.Type}.{Number}");
+}
+
+/// <summary>A container to be made.</summary>
+/// <param name="Spec">What it is made for, with its port; see <see cref="DroidContainers.WithPortAsync"/>.</param>
+/// <param name="ImageId">Docker's image id.</param>
+/// <param name="Types">All process types of the image.</param>
+/// <param name="Release">The same for those that are to serve together.</param>
+/// <param name="Type">The type that it is to run.</param>
+/// <param name="Number">Its number within that.</param>
+internal sealed record NewContainer(DroidSpec Spec, string ImageId, IReadOnlyList<ProcessType> Types, string Release, ProcessType Type, int Number)
+{
+    public string Process => string.Create(CultureInfo.InvariantCulture, $"{Type.Type}.{Number}");
+}
 
 /// <summary>What Docker says of a container at one moment.</summary>
 /// <param name="Running">Also while frozen, and between two tries of a crash loop.</param>
@@ -53,7 +87,18 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
             return null;
         var spec = JsonSerializer.Deserialize(c.Labels[DroidLabels.Spec], AppoxyJson.Default.DroidSpec)!;
         var ip = endpoint.IPAMConfig?.IPv4Address is { Length: > 0 } fixedIp ? fixedIp : endpoint.IPAddress;
-        return new DroidContainer(c.ID, c.Names[0].TrimStart('/'), c.ImageID, $"{ip}:{spec.Port}", c.State, spec);
+        var container = new DroidContainer(c.ID, c.Names[0].TrimStart('/'), c.ImageID, $"{ip}:{spec.Port}", c.State, spec);
+        if (!c.Labels.TryGetValue(DroidLabels.Process, out var process))
+            return container;
+        var types = JsonSerializer.Deserialize(c.Labels[DroidLabels.Types], AppoxyJson.Default.IReadOnlyListProcessType)!;
+        var dot = process.LastIndexOf('.');
+        return container with
+        {
+            Types = types,
+            Type = types.FirstOrDefault(t => t.Type == process[..dot]) ?? new ProcessType(process[..dot]),
+            Number = int.Parse(process.AsSpan(dot + 1), NumberStyles.None, CultureInfo.InvariantCulture),
+            Release = c.Labels[DroidLabels.Release],
+        };
     }
 
     public async Task<ContainerState> InspectAsync(string id, CancellationToken cancel)
@@ -63,28 +108,48 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
         return new(state.Running, state.Paused, state.Restarting, state.OOMKilled, state.ExitCode, seen.RestartCount);
     }
 
-    /// <summary>Makes and starts <c>uid.next</c> from <paramref name="imageId"/> at a free address; one that is there already is removed.</summary>
-    /// <param name="spec">With <see cref="DroidSpec.Port"/> null, the image's only exposed TCP port is taken, else 7000.</param>
-    /// <param name="imageId">Docker's image id.</param>
-    /// <param name="cancel">Ends the attempt; a half-made container is removed at the next one.</param>
-    public async Task<DroidContainer> StartNextAsync(DroidSpec spec, string imageId, CancellationToken cancel)
+    /// <summary>A spec with its port: where it is null, the image's only exposed TCP port, else 7000.</summary>
+    public async Task<DroidSpec> WithPortAsync(DroidSpec spec, string imageId, CancellationToken cancel) => spec.Port is not null ? spec
+        : spec with { Port = ExposedPort((await docker.Images.InspectImageAsync(imageId, cancel)).Config?.ExposedPorts?.Keys) ?? DefaultPort };
+
+    /// <summary>Makes a container at a free address and leaves it to be started; one that has its name is removed.</summary>
+    /// <param name="wanted">What to make.</param>
+    /// <param name="name">Its name; null for one that no other has.</param>
+    /// <param name="cancel">Ends the attempt before anything is made.</param>
+    public async Task<DroidContainer> CreateAsync(NewContainer wanted, string? name, CancellationToken cancel)
     {
-        var name = spec.Uid + ".next";
+        name ??= $"{wanted.Spec.Uid}.{wanted.Release}.{wanted.Process}";
         await RemoveAsync(name, cancel);
-        var image = await docker.Images.InspectImageAsync(imageId, cancel);
-        spec = spec with { Port = spec.Port ?? ExposedPort(image.Config?.ExposedPorts?.Keys) ?? DefaultPort };
         await addressGate.WaitAsync(cancel);
         try
         {
             var address = await FreeAddressAsync(cancel);
             // Not cancelled half-way: Docker would go on, and the container would stand in the way of the next try.
-            var created = await docker.Containers.CreateContainerAsync(Parameters(spec, name, imageId, address), CancellationToken.None);
-            await docker.Containers.StartContainerAsync(created.ID, new(), CancellationToken.None);
-            return new DroidContainer(created.ID, name, image.ID, $"{address}:{spec.Port}", "running", spec);
+            var created = await docker.Containers.CreateContainerAsync(Parameters(wanted, wanted.Spec, name, address), CancellationToken.None);
+            return new DroidContainer(created.ID, name, wanted.ImageId, $"{address}:{wanted.Spec.Port}", "created", wanted.Spec)
+            {
+                Types = wanted.Types, Type = wanted.Type, Number = wanted.Number, Release = wanted.Release,
+            };
         }
         finally
         {
             addressGate.Release();
+        }
+    }
+
+    /// <summary>Starts a container for the first time.</summary>
+    /// <exception cref="BuildException">Its program, or the shell for its command, is not in the image.</exception>
+    public async Task StartNewAsync(DroidContainer made)
+    {
+        try
+        {
+            await docker.Containers.StartContainerAsync(made.Id, new(), CancellationToken.None);
+        }
+        catch (DockerApiException e) when (DockerFault.Words(e) is var words && words.Contains("exec: ", StringComparison.Ordinal))
+        {
+            throw new BuildException(FailureReasons.NotReady, made.Type.Command is null || made.Type.Entrypoint is not null
+                ? $"{made.Process} can't be started: {words}"
+                : $"{made.Process} can't be started, as its command needs a shell in the image: {words}");
         }
     }
 
@@ -94,17 +159,28 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
         return tcp.Count == 1 && int.TryParse(tcp[0][0], NumberStyles.None, CultureInfo.InvariantCulture, out var port) ? port : null;
     }
 
-    private CreateContainerParameters Parameters(DroidSpec spec, string name, string imageId, IPAddress address) => new()
+    private CreateContainerParameters Parameters(NewContainer wanted, DroidSpec spec, string name, IPAddress address) => new()
     {
         Name = name,
-        Image = imageId,
+        Image = wanted.ImageId,
         Hostname = spec.App,
-        Env = [.. spec.Env.Select(e => $"{e.Key}={e.Value}"), $"PORT={spec.Port}"],
+        // Null is the image's own: of a buildpacks' image, web is what runs by itself.
+        Entrypoint = wanted.Type is { Type: not ProcessType.Web, Entrypoint: { } program } ? [program] : null!,
+        // An entrypoint of the image's own stays, and gets this as its arguments.
+        Cmd = wanted.Type is { Entrypoint: null, Command: { } command } ? ["/bin/sh", "-c", command] : null!,
+        Env =
+        [
+            .. spec.Env.Select(e => $"{e.Key}={e.Value}"), $"DYNO={wanted.Process}",
+            .. wanted.Type.Type == ProcessType.Web ? [$"PORT={spec.Port}"] : (string[])[],
+        ],
         Labels = new Dictionary<string, string>
         {
             [DroidLabels.Uid] = spec.Uid,
             [DroidLabels.App] = spec.App,
             [DroidLabels.Deployment] = spec.Deployment.ToString(CultureInfo.InvariantCulture),
+            [DroidLabels.Process] = wanted.Process,
+            [DroidLabels.Release] = wanted.Release,
+            [DroidLabels.Types] = JsonSerializer.Serialize(wanted.Types, AppoxyJson.Default.IReadOnlyListProcessType),
             [DroidLabels.Spec] = JsonSerializer.Serialize(spec, AppoxyJson.Default.DroidSpec),
         },
         HostConfig = new HostConfig

@@ -152,6 +152,8 @@ internal static class DroidEndpoints
             return "rollbackTo must be an earlier deployment.";
         if (spec.Env.FirstOrDefault(e => !Names.IsEnvName(e.Key) || e.Value.Contains('\0')).Key is { } key)
             return $"env: '{key}' is no name, or its value holds a NUL.";
+        if (spec.Formation.Select(f => Formations.Fault(f.Key, f.Value)).FirstOrDefault(f => f is not null) is { } count)
+            return $"formation: {count}.";
         if (spec.Port is < 1 or > 65535)
             return "port must be from 1 to 65535.";
         if (spec.Limits.MemoryBytes is not 0 and < 6 << 20 || spec.Limits.Cpus is not 0 and (< 0.01 or > 1024))

@@ -9,7 +9,12 @@ namespace Appoxy.Droidd.Droids;
 /// <summary>What a deployment's build gave.</summary>
 /// <param name="Key">The same for builds of the same source in the same way.</param>
 /// <param name="Image">Docker's image id.</param>
-internal sealed record BuiltImage(string Key, string Image);
+/// <param name="Types">Its process types; null where a droidd built it that did not know them: <c>web</c> alone.</param>
+internal sealed record BuiltImage(string Key, string Image, IReadOnlyList<ProcessType>? Types = null)
+{
+    /// <summary>The only type of an image that is known by nothing but itself.</summary>
+    public static readonly IReadOnlyList<ProcessType> WebAlone = [new(ProcessType.Web)];
+}
 
 /// <summary>
 /// A droid's folder on disk: the newest spec accepted, each deployment's outcome and log, and the droid's events. It holds what
@@ -34,6 +39,11 @@ internal sealed class DroidFolder(string root, string uid)
 
     public void WriteBuild(int number, BuiltImage built) =>
         Write(Path.Combine(Deployment(number), "image.json"), built, FolderJson.Default.BuiltImage);
+
+    /// <summary>Whether a deployment's release command has done its work.</summary>
+    public bool IsReleased(int number) => File.Exists(Path.Combine(Deployment(number), "released"));
+
+    public void WriteReleased(int number) => File.WriteAllText(Path.Combine(Deployment(number), "released"), "");
 
     /// <summary>What was built here, the newest deployment first.</summary>
     public IEnumerable<(int Number, BuiltImage Built)> Builds() =>

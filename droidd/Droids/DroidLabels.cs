@@ -7,6 +7,15 @@ internal static class DroidLabels
     public const string App = "appoxy.app";
     public const string Deployment = "appoxy.deployment";
 
+    /// <summary>What it is: <c>web.1</c>, <c>worker.2</c>; none on those of an older droidd, which are <c>web.1</c>.</summary>
+    public const string Process = "appoxy.process";
+
+    /// <summary>The same for containers that were made to serve together.</summary>
+    public const string Release = "appoxy.release";
+
+    /// <summary>The image's <see cref="ProcessType"/>s, as JSON.</summary>
+    public const string Types = "appoxy.types";
+
     /// <summary>The <see cref="DroidSpec"/> that the container was made for, as JSON.</summary>
     public const string Spec = "appoxy.spec";
 }

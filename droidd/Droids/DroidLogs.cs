@@ -23,8 +23,8 @@ internal sealed class DroidLogs(DockerClient docker, TimeProvider time)
         var now = time.GetUtcNow();
         var lines = Events(droid, since).ToList();
         var eventCount = EventLength(droid);
-        if (droid.Live is { } live)
-            await ReadAsync(live.Id, since, now, false, tail, line => lines.Add(line), cancel);
+        foreach (var process in droid.Processes)
+            await ReadAsync(process.Container.Id, Source(droid, process), since, now, false, tail, line => lines.Add(line), cancel);
         // Both sources start their lines with the time in the same form.
         foreach (var line in lines.Order(StringComparer.Ordinal).TakeLast(tail))
             await WriteAsync(target, line, cancel);
@@ -32,7 +32,7 @@ internal sealed class DroidLogs(DockerClient docker, TimeProvider time)
             return;
         var next = Channel.CreateBounded<string>(1000);
         using var both = CancellationTokenSource.CreateLinkedTokenSource(cancel);
-        var sources = Task.WhenAll(FollowEventsAsync(droid, eventCount, next.Writer, both.Token), FollowContainerAsync(droid, now, next.Writer, both.Token));
+        var sources = Task.WhenAll(FollowEventsAsync(droid, eventCount, next.Writer, both.Token), FollowContainersAsync(droid, now, next.Writer, both.Token));
         try
         {
             await foreach (var line in next.Reader.ReadAllAsync(cancel))
@@ -77,16 +77,31 @@ internal sealed class DroidLogs(DockerClient docker, TimeProvider time)
         }
     }
 
-    private async Task FollowContainerAsync(Droid droid, DateTimeOffset from, ChannelWriter<string> lines, CancellationToken cancel)
+    /// <summary>Who printed a line: <c>app</c>, and which process where there are several.</summary>
+    private static string Source(Droid droid, DroidProcess process) => droid.Processes.Count == 1 ? "app" : $"app[{process.Name}]";
+
+    private async Task FollowContainersAsync(Droid droid, DateTimeOffset from, ChannelWriter<string> lines, CancellationToken cancel)
     {
+        var followed = new Dictionary<string, Task>();
         while (true)
         {
-            if (droid.Live is { } live && droid.State is not (DroidStates.Snoozed or DroidStates.Stopped))
+            foreach (var process in droid.Processes.Where(p => !followed.ContainsKey(p.Container.Id)))
+                followed[process.Container.Id] = FollowContainerAsync(droid, process, from, lines, cancel);
+            await Task.Delay(Poll, time, cancel);
+        }
+    }
+
+    private async Task FollowContainerAsync(
+        Droid droid, DroidProcess process, DateTimeOffset from, ChannelWriter<string> lines, CancellationToken cancel)
+    {
+        while (droid.Processes.FirstOrDefault(p => p.Container.Id == process.Container.Id) is { } now)
+        {
+            if (now.State is not (DroidStates.Snoozed or DroidStates.Stopped))
             {
                 var to = time.GetUtcNow();
                 try
                 {
-                    await ReadAsync(live.Id, from, null, true, int.MaxValue, line => lines.TryWrite(line), cancel);
+                    await ReadAsync(process.Container.Id, Source(droid, process), from, null, true, int.MaxValue, line => lines.TryWrite(line), cancel);
                 }
                 catch (DockerApiException)
                 {
@@ -100,7 +115,7 @@ internal sealed class DroidLogs(DockerClient docker, TimeProvider time)
     }
 
     private async Task ReadAsync(
-        string id, DateTimeOffset since, DateTimeOffset? until, bool follow, int tail, Action<string> add, CancellationToken cancel)
+        string id, string source, DateTimeOffset since, DateTimeOffset? until, bool follow, int tail, Action<string> add, CancellationToken cancel)
     {
         using var stream = await docker.Containers.GetContainerLogsAsync(id, new ContainerLogsParameters
         {
@@ -131,23 +146,23 @@ internal sealed class DroidLogs(DockerClient docker, TimeProvider time)
                     line.Append(c);
                     continue;
                 }
-                add(Form(line.ToString()));
+                add(Form(line.ToString(), source));
                 line.Clear();
             }
         }
         foreach (var line in partial.Values.Where(l => l.Length > 0))
-            add(Form(line.ToString()));
+            add(Form(line.ToString(), source));
     }
 
     /// <summary>Docker's <c>2026-01-31T12:00:00.123456789Z text</c> as <c>2026-01-31T12:00:00.123456Z app: text</c>.</summary>
-    internal static string Form(string line)
+    internal static string Form(string line, string source = "app")
     {
         var space = line.IndexOf(' ', StringComparison.Ordinal);
         var stamp = space > 0 ? line[..space] : line;
         var dot = stamp.IndexOf('.', StringComparison.Ordinal);
         var fraction = dot < 0 ? "" : stamp[(dot + 1)..].TrimEnd('Z');
         var seconds = dot < 0 ? stamp.TrimEnd('Z') : stamp[..dot];
-        return $"{seconds}.{fraction.PadRight(6, '0')[..6]}Z app: {(space > 0 ? line[(space + 1)..].TrimEnd('\r') : "")}";
+        return $"{seconds}.{fraction.PadRight(6, '0')[..6]}Z {source}: {(space > 0 ? line[(space + 1)..].TrimEnd('\r') : "")}";
     }
 
     private static string Stamp(DateTimeOffset at) =>

@@ -116,8 +116,16 @@ internal sealed partial class DroidServer(
             Deployment = deployment,
             Live = live is null ? null
                 : new LiveDroid(live.Spec.Deployment, live.Id, live.ImageId, live.Address, droid.ActiveSince, droid.Starts),
+            Processes =
+            [
+                .. droid.Processes.Select(p => new ProcessStatus(
+                    p.Name, p.State, p.Since, p.Error, p.Restarts, p.Container.Id, p.IsWeb ? p.Container.Address : null)),
+                .. entry.Reconciler.Refused.Where(r => droid.Processes.All(p => p.Name != r.Key)).OrderBy(r => r.Key, StringComparer.Ordinal)
+                    .Select(r => new ProcessStatus(r.Key, DroidStates.Failed, null, r.Value)),
+            ],
+            Types = live?.Types ?? [],
             LastRequestAt = LastActivity?.Droids.TryGetValue(droid.Uid, out var last) == true ? DateTimeOffset.FromUnixTimeMilliseconds(last) : null,
-            InFlight = live is null ? 0 : LastActivity?.Peers.GetValueOrDefault(live.Address) ?? 0,
+            InFlight = droid.InFlight(LastActivity),
         };
     }
 
@@ -157,8 +165,8 @@ internal sealed partial class DroidServer(
         !stop.IsCancellationRequested && e is DockerApiException or HttpRequestException or TimeoutException or IOException or OperationCanceledException;
 
     /// <summary>
-    /// Learns all droids from Docker and from the specs on disk. <c>uid</c> is what serves; <c>uid.next</c> was not ready yet,
-    /// unless droidd ended between the two renames of a switch; <c>uid.old</c> was draining.
+    /// Learns all droids from Docker and from the specs on disk. <c>uid</c> is what serves, with all of its release; <c>uid.next</c> was not
+    /// ready yet, unless droidd ended between the two renames of a switch; <c>uid.old</c> was draining.
     /// </summary>
     private async Task RecoverAsync(CancellationToken cancel)
     {
@@ -179,7 +187,10 @@ internal sealed partial class DroidServer(
                 await containers.RenameAsync(old.Id, uid, cancel);
                 live = old with { Name = uid };
             }
-            foreach (var left in mine.Values.Where(c => c.Id != live?.Id))
+            bool Serves(DroidContainer c) => c.Id == live?.Id
+                || (live is not null && c.Release == live.Release && c.Process != live.Process && c.Type.Type != ProcessType.Release);
+            var serving = mine.Values.Where(Serves).Select(c => c.Id == live!.Id ? live : c).ToList();
+            foreach (var left in mine.Values.Where(c => !Serves(c)))
                 await containers.RemoveAsync(left.Id, cancel);
             var folder = new DroidFolder(settings.DataDir, uid);
             foreach (var number in folder.Numbers())
@@ -189,7 +200,7 @@ internal sealed partial class DroidServer(
                 continue;
             var entry = Add(uid, spec);
             if (live is not null)
-                await entry.Droid.RecoverAsync(live, cancel);
+                await entry.Droid.RecoverAsync(serving, cancel);
             entry.Reconciler.Kick();
         }
     }
@@ -208,19 +219,19 @@ internal sealed partial class DroidServer(
     private async Task WatchAsync(CancellationToken cancel)
     {
         await containers.EnsureNetworksAsync(cancel);
-        var before = droids.Values.Select(e => (Entry: e, e.Droid.Live)).ToList();
+        var before = droids.Values.Select(e => (Entry: e, e.Droid.Processes)).ToList();
         var found = (await containers.ListAsync(cancel)).ToDictionary(c => c.Id);
-        foreach (var (entry, live) in before.Where(b => b.Live is not null))
+        foreach (var (entry, processes) in before.Where(b => b.Processes.Count > 0))
         {
-            if (found.TryGetValue(live!.Id, out var seen))
+            try
             {
-                await entry.Droid.ObserveAsync(seen, cancel);
+                if (await entry.Droid.ObserveAsync(processes, found, cancel))
+                    entry.Reconciler.Kick();
             }
-            else if (entry.Droid.Live?.Id == live.Id)
+            catch (DockerApiException e)
             {
-                entry.Droid.Tell("the container was removed from outside; the app is deployed anew");
-                await entry.Droid.ForgetAsync(cancel);
-                entry.Reconciler.Kick();
+                // About this one alone; the others are looked at.
+                LogDockerAway(log, e.Message);
             }
         }
     }

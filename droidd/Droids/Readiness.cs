@@ -8,6 +8,9 @@ namespace Appoxy.Droidd.Droids;
 internal static class Readiness
 {
     private static readonly TimeSpan Attempt = TimeSpan.FromSeconds(1);
+    /// <summary>How long a process without a port has to be up.</summary>
+    public static readonly TimeSpan StaysUp = TimeSpan.FromSeconds(3);
+
     private static readonly TimeSpan Look = TimeSpan.FromMilliseconds(250);
 
     /// <summary>Asks until the droid is ready; null then, else why it is not.</summary>
@@ -47,6 +50,24 @@ internal static class Readiness
             return $"{fault} within {Quantities.FormatSeconds(policy.StartTimeout)}";
         }
     }
+
+    /// <summary>Waits until a process without a port has been up for so long that it most likely stays; null then, else why it does not.</summary>
+    /// <param name="died">Why it is up no more; null while it is.</param>
+    /// <param name="cancel">Ends the wait.</param>
+    public static async Task<string?> StaysUpAsync(Func<Task<string?>> died, CancellationToken cancel)
+    {
+        for (var start = Stopwatch.StartNew(); start.Elapsed < StaysUp; await Task.Delay(Look, cancel))
+        {
+            if (await died() is { } reason)
+                return reason;
+        }
+        return await died();
+    }
+
+    /// <summary>Whether it is ready at this moment.</summary>
+    public static async Task<bool> IsReadyAsync(string address, DroidPolicy policy, CancellationToken cancel) => policy.Health is { } path
+        ? (await AnswersAsync(IPEndPoint.Parse(address), path, cancel)).Ready
+        : await AcceptsAsync(IPEndPoint.Parse(address), cancel);
 
     /// <summary>Whether the port accepts at this moment.</summary>
     public static async Task<bool> AcceptsAsync(IPEndPoint endpoint, CancellationToken cancel)

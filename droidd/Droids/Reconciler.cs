@@ -1,3 +1,6 @@
+using System.Collections.Concurrent;
+using System.Globalization;
+using System.Security.Cryptography;
 using System.Threading.Channels;
 using Appoxy.Droidd.Builds;
 using Appoxy.Droidd.Images;
@@ -7,11 +10,12 @@ namespace Appoxy.Droidd.Droids;
 
 /// <summary>What a reconciler works with, the same for all droids of a server.</summary>
 internal sealed record DeployTools(
-    ImageBuild Build, DroidImages Images, DroidContainers Containers, DroiddSettings Settings, TimeProvider Time, ILogger<Reconciler> Log);
+    ImageBuild Build, ReleaseCommand Release, DroidImages Images, DroidContainers Containers, DroiddSettings Settings, TimeProvider Time, ILogger<Reconciler> Log);
 
 /// <summary>
-/// Brings one droid to its spec, one step at a time: a new deployment is fetched, built, started beside the old container,
-/// checked, and only then gets the visitors; a change of env or limits does the same from the image at hand.
+/// Brings one droid to its spec, one step at a time: a new deployment is fetched, built, started beside the old containers, checked, and
+/// only then gets the visitors; a change of env or limits does the same from the image at hand; one of the formation adds or removes
+/// containers of what serves.
 /// </summary>
 internal sealed partial class Reconciler(Droid droid, DeployTools tools)
 {
@@ -23,7 +27,12 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
     private CancellationTokenSource? replacing;
     private long replacingGeneration;
     private long refusedGeneration;
-    private Task retiring = Task.CompletedTask;
+    private readonly List<Task> retiring = [];
+    private readonly ConcurrentDictionary<string, string> refused = new();
+    private long refusedFormation;
+
+    /// <summary>The processes that the formation asks for and that could not be started, each with why: tried again at the next change.</summary>
+    public IReadOnlyDictionary<string, string> Refused => refused;
 
     /// <summary>The deployment worked on last.</summary>
     public DeploymentStatus? Deployment { get; private set; }
@@ -90,7 +99,7 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
         {
             // The server stops, or the droid is deleted.
         }
-        await retiring;
+        await Task.WhenAll(retiring);
     }
 
     private async Task ReconcileAsync(CancellationToken stop)
@@ -104,6 +113,8 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
             await DeployAsync(spec, stop);
         else if (droid.Live is { } live && refusedGeneration != spec.Generation && NeedsNewContainer(spec, live.Spec))
             await ReplaceAsync(spec, live, stop);
+        if (droid.Live?.Spec.Deployment == spec.Deployment)
+            await ScaleAsync(spec, stop);
         if (droid.Spec.Desired == DroidStates.Stopped && droid.Live is not null)
             await droid.SleepAsync(DroidStates.Stopped, tools.Settings.DrainTime, stop);
         else if (droid.State == DroidStates.Stopped)
@@ -126,14 +137,24 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
         try
         {
             Become(DeploymentStates.Queued);
-            var image = await tools.Build.RunAsync(spec, droid.Folder, log, Become, cancelled.Token);
-            // Settings may have changed during the build; only the deployment's number is still that of its beginning.
-            var newest = droid.Spec is { } now && now.Deployment == spec.Deployment ? now : spec;
-            var old = await ReleaseAsync(newest, image, log, cancelled.Token);
+            var built = await tools.Build.RunAsync(spec, droid.Folder, log, Become, cancelled.Token);
+            // Settings may have changed meanwhile; only the deployment's number is still that of its beginning.
+            DroidSpec Newest() => droid.Spec is { } now && now.Deployment == spec.Deployment ? now : spec;
+            var types = built.Types ?? BuiltImage.WebAlone;
+            if (spec.RollbackTo is null && types.FirstOrDefault(t => t.Type == ProcessType.Release) is { } release
+                && !droid.Folder.IsReleased(spec.Deployment))
+            {
+                Become(DeploymentStates.Releasing);
+                log.Say("-----> Running the release command");
+                var made = await tools.Containers.WithPortAsync(Newest(), built.Image, cancelled.Token);
+                await tools.Release.RunAsync(new NewContainer(made, built.Image, types, NewRelease(), release, 1), log, cancelled.Token);
+                droid.Folder.WriteReleased(spec.Deployment);
+            }
+            var old = await BringUpAsync(Newest(), built.Image, types, log, cancelled.Token);
             log.Say("-----> Live");
             droid.Tell($"deployment {spec.Deployment} is live");
             Become(DeploymentStates.Live);
-            retiring = RetireAsync(old, spec.Deployment, stop);
+            Retire(old, spec.Deployment, stop);
         }
         catch (BuildException e)
         {
@@ -143,7 +164,6 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
         {
             log.Error(" !     Cancelled");
             Become(DeploymentStates.Cancelled);
-            await tools.Containers.RemoveAsync(spec.Uid + ".next", stop);
         }
         catch (Exception e) when (e is DockerApiException or HttpRequestException or TimeoutException or IOException or UnauthorizedAccessException)
         {
@@ -174,37 +194,133 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
         droid.Folder.WriteStatus(Deployment);
     }
 
-    /// <summary>Starts a container beside the one that serves, waits until it is ready and switches; the old one, if any, is returned.</summary>
-    private async Task<DroidContainer?> ReleaseAsync(DroidSpec spec, string image, BuildLog? log, CancellationToken cancel)
+    private static string NewRelease() => RandomNumberGenerator.GetString("abcdefghijklmnopqrstuvwxyz234567", 8);
+
+    /// <summary>The processes that a formation asks for, of the types that there are.</summary>
+    private static IEnumerable<(ProcessType Type, int Number)> Wanted(IReadOnlyList<ProcessType> types, DroidSpec spec) =>
+        types.SelectMany(t => Enumerable.Range(1, spec.Formation.CountOf(t.Type)).Select(n => (t, n)));
+
+    /// <summary>Starts a release beside the one that serves, waits until all of it is ready and switches; the old one is returned.</summary>
+    private async Task<IReadOnlyList<DroidContainer>> BringUpAsync(
+        DroidSpec spec, string image, IReadOnlyList<ProcessType> types, BuildLog? log, CancellationToken cancel)
     {
         void Say(string line) => log?.Say(line);
         if (log is not null)
             Become(DeploymentStates.Starting);
-        Say("-----> Starting");
-        var next = await tools.Containers.StartNextAsync(spec, image, cancel);
+        spec = await tools.Containers.WithPortAsync(spec, image, cancel);
+        var wanted = Wanted(types, spec).ToList();
+        Say(wanted.Count == 1 ? "-----> Starting" : $"-----> Starting {string.Join(", ", types.Select(t => (t.Type, Count: spec.Formation.CountOf(t.Type)))
+            .Where(t => t.Count > 0).Select(t => $"{t.Type}={t.Count}"))}");
+        var next = new List<DroidContainer>();
         try
         {
+            var release = NewRelease();
+            foreach (var (type, number) in wanted)
+            {
+                next.Add(await tools.Containers.CreateAsync(new NewContainer(spec, image, types, release, type, number),
+                    (type.Type, number) is (ProcessType.Web, 1) ? spec.Uid + ".next" : null, cancel));
+            }
+            await Task.WhenAll(next.Select(tools.Containers.StartNewAsync));
             if (log is not null)
                 Become(DeploymentStates.Checking);
-            var port = next.Spec.Port;
-            Say(spec.Policy.Health is { } path ? $"-----> Waiting until {path} on port {port} answers" : $"-----> Waiting until port {port} is open");
-            var fault = await Readiness.WaitAsync(next.Address, spec.Policy, async () =>
+            Say(spec.Policy.Health is { } path ? $"-----> Waiting until {path} on port {spec.Port} answers" : $"-----> Waiting until port {spec.Port} is open");
+            using var checks = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+            await foreach (var check in Task.WhenEach(next.Select(c => CheckAsync(c, spec.Policy, checks.Token))))
             {
-                var seen = await tools.Containers.InspectAsync(next.Id, cancel);
-                return seen.Running ? null : seen.OutOfMemory ? "ran out of memory" : $"exited with code {seen.ExitCode}";
-            }, cancel);
-            if (fault is null)
-                return await droid.SwitchAsync(next, cancel);
-            Say("       What the app printed last:");
-            foreach (var line in await tools.Containers.TailAsync(next.Id, 50, cancel))
-                Say($"       {line}");
-            throw new BuildException(FailureReasons.NotReady, $"the app {fault}");
+                if (await check is not (var failed, { } fault))
+                    continue;
+                await checks.CancelAsync();
+                Say($"       What {(next.Count == 1 ? "the app" : failed.Process)} printed last:");
+                foreach (var line in await tools.Containers.TailAsync(failed.Id, 50, cancel))
+                    Say($"       {line}");
+                throw new BuildException(FailureReasons.NotReady, $"{(next.Count == 1 ? "the app" : failed.Process)} {fault}");
+            }
+            return await droid.SwitchAsync(next, cancel);
         }
         catch
         {
-            if (droid.Live?.Id != next.Id)
-                await tools.Containers.RemoveAsync(next.Id, CancellationToken.None);
+            await Task.WhenAll(next.Where(c => droid.Live?.Release != c.Release).Select(c => tools.Containers.RemoveAsync(c.Id, CancellationToken.None)));
             throw;
+        }
+    }
+
+    /// <summary>Waits until a new container is ready, or one without a port has stayed up; why it is not, else null.</summary>
+    private async Task<(DroidContainer Container, string? Fault)> CheckAsync(DroidContainer made, DroidPolicy policy, CancellationToken cancel)
+    {
+        async Task<string?> DiedAsync()
+        {
+            var seen = await tools.Containers.InspectAsync(made.Id, cancel);
+            return seen.Running ? null : seen.OutOfMemory ? "ran out of memory" : $"exited with code {seen.ExitCode}";
+        }
+        return (made, made.IsWeb ? await Readiness.WaitAsync(made.Address, policy, DiedAsync, cancel) : await Readiness.StaysUpAsync(DiedAsync, cancel));
+    }
+
+    /// <summary>Brings the number of each process type to what the formation asks for; what serves goes on meanwhile.</summary>
+    private async Task ScaleAsync(DroidSpec spec, CancellationToken stop)
+    {
+        var live = droid.Live!;
+        if (refusedFormation != spec.Generation)
+            refused.Clear();
+        refusedFormation = spec.Generation;
+        var wanted = Wanted(live.Types, spec).ToDictionary(w => string.Create(CultureInfo.InvariantCulture, $"{w.Type.Type}.{w.Number}"));
+        var surplus = droid.Processes.Where(p => !wanted.ContainsKey(p.Name)).ToList();
+        foreach (var process in surplus)
+            await droid.LeaveAsync(process, stop);
+        if (surplus.Count > 0)
+            Retire([.. surplus.Select(p => p.Container)], live.Spec.Deployment, stop);
+        var missing = wanted.Where(w => droid.Processes.All(p => p.Name != w.Key) && !refused.ContainsKey(w.Key)).Select(w => w.Value).ToList();
+        if (missing.Count > 0)
+        {
+            using var outdated = CancellationTokenSource.CreateLinkedTokenSource(stop);
+            lock (deployLock)
+                (replacing, replacingGeneration) = (outdated, spec.Generation);
+            try
+            {
+                // As what serves was made: newer settings may have been refused.
+                await Task.WhenAll(missing.Select(m => AddAsync(new NewContainer(
+                    live.Spec with { Formation = spec.Formation, Policy = spec.Policy }, live.ImageId, live.Types, live.Release, m.Type, m.Number), outdated.Token)));
+            }
+            catch (OperationCanceledException) when (outdated.IsCancellationRequested && !stop.IsCancellationRequested)
+            {
+                Kick();
+                return;
+            }
+            finally
+            {
+                lock (deployLock)
+                    replacing = null;
+            }
+        }
+        if (surplus.Count > 0 || missing.Count > 0)
+            droid.Tell($"scaled to {string.Join(", ", droid.Processes.GroupBy(p => p.Container.Type.Type).Select(g => $"{g.Key}={g.Count()}"))}");
+    }
+
+    private async Task AddAsync(NewContainer wanted, CancellationToken cancel)
+    {
+        DroidContainer? made = null;
+        var joined = false;
+        try
+        {
+            made = await tools.Containers.CreateAsync(wanted, (wanted.Type.Type, wanted.Number) is (ProcessType.Web, 1) ? wanted.Spec.Uid : null, cancel);
+            // One that sleeps with the others is checked when they wake.
+            var awake = droid.IsToBeAwake(made.IsWeb);
+            if (awake)
+            {
+                await tools.Containers.StartNewAsync(made);
+                if (await CheckAsync(made, wanted.Spec.Policy, cancel) is (_, { } fault))
+                    throw new BuildException(FailureReasons.NotReady, fault);
+            }
+            joined = await droid.JoinAsync(made, awake, cancel);
+        }
+        catch (BuildException e)
+        {
+            refused[wanted.Process] = e.Message;
+            droid.Tell($"{wanted.Process} is not started: {e.Message}");
+        }
+        finally
+        {
+            if (made is not null && !joined)
+                await tools.Containers.RemoveAsync(made.Id, CancellationToken.None);
         }
     }
 
@@ -215,9 +331,9 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
             (replacing, replacingGeneration) = (outdated, spec.Generation);
         try
         {
-            var old = await ReleaseAsync(spec, live.ImageId, null, outdated.Token);
+            var old = await BringUpAsync(spec, live.ImageId, live.Types, null, outdated.Token);
             droid.Tell("the new settings are live");
-            retiring = RetireAsync(old, spec.Deployment, stop);
+            Retire(old, spec.Deployment, stop);
         }
         catch (OperationCanceledException) when (outdated.IsCancellationRequested && !stop.IsCancellationRequested)
         {
@@ -236,20 +352,27 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
         }
     }
 
+    private void Retire(IReadOnlyList<DroidContainer> old, int live, CancellationToken stop)
+    {
+        retiring.RemoveAll(t => t.IsCompleted);
+        retiring.Add(RetireAsync(old, live, stop));
+    }
+
     /// <summary>
-    /// Lets a replaced container finish its requests, then removes it with the images that are not needed any more. Runs beside
+    /// Lets replaced containers finish their requests, then removes them with the images that are not needed any more. Runs beside
     /// the next deployment, which a long-lived websocket would else hold up. What it can't do, the next start of droidd does.
     /// </summary>
-    private async Task RetireAsync(DroidContainer? old, int live, CancellationToken stop)
+    private async Task RetireAsync(IReadOnlyList<DroidContainer> old, int live, CancellationToken stop)
     {
         try
         {
-            if (old is not null)
+            await Task.WhenAll(old.Select(async container =>
             {
-                await droid.DrainAsync(old.Address, tools.Settings.DrainTime, stop);
-                await tools.Containers.StopAsync(old.Id, stop);
-                await tools.Containers.RemoveAsync(old.Id, stop);
-            }
+                if (container.IsWeb)
+                    await droid.DrainAsync(container.Address, tools.Settings.DrainTime, stop);
+                await tools.Containers.StopAsync(container.Id, stop);
+                await tools.Containers.RemoveAsync(container.Id, stop);
+            }));
             await tools.Images.CollectAsync(droid.Uid, live,
                 n => droid.Folder.ReadStatus(n) is not { } status || status.State == DeploymentStates.Live, stop);
         }

@@ -44,8 +44,8 @@ internal sealed partial class IdleWatch(DroidServer server, DroidDict dict, ILog
     /// <summary>The state that a droid is due for; null if it stays.</summary>
     internal static string? Due(Droid droid, Activity activity, DateTimeOffset now)
     {
-        if (droid is not { Live: { } live, Spec.Policy: { } policy, State: DroidStates.Running or DroidStates.Paused }
-            || activity.Peers.GetValueOrDefault(live.Address) > 0)
+        if (droid is not { Live: not null, Spec.Policy: { } policy, State: DroidStates.Running or DroidStates.Paused }
+            || droid.InFlight(activity) > 0)
             return null;
         var active = droid.ActiveSince;
         if (activity.Droids.TryGetValue(droid.Uid, out var last) && DateTimeOffset.FromUnixTimeMilliseconds(last) is var request && request > active)

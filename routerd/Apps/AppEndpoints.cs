@@ -23,6 +23,8 @@ internal static class AppEndpoints
         apps.MapDelete("/{app}", DestroyAsync);
         apps.MapGet("/{app}/env", AppEnv.GetAsync);
         apps.MapPatch("/{app}/env", AppEnv.ChangeAsync);
+        apps.MapGet("/{app}/scale", Scale.GetAsync);
+        apps.MapPatch("/{app}/scale", Scale.ChangeAsync);
     }
 
     private static async Task<Ok<Page<App>>> ListAsync(

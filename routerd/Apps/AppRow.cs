@@ -8,7 +8,7 @@ namespace Appoxy.Routerd.Apps;
 internal sealed record AppRow
 {
     private const string Select = """
-        select a.uid, a.name, a.generation, a.desired, a.settings, a.env, a.created_at,
+        select a.uid, a.name, a.generation, a.desired, a.settings, a.env, a.formation, a.created_at,
                (select min(server) from placements p where p.app_uid = a.uid) as server
         from apps a
         where (@Admin or a.owner_id = @Id)
@@ -20,6 +20,7 @@ internal sealed record AppRow
     public string Desired { get; init; } = "";
     public string Settings { get; init; } = "{}";
     public string Env { get; init; } = "{}";
+    public string Formation { get; init; } = "{}";
     public DateTime CreatedAt { get; init; }
 
     /// <summary>The droid-server that it is placed on.</summary>

@@ -31,7 +31,8 @@ internal static class Settings
     public static AppSettings InForce(string json) => AppSetting.InForce(Read(json));
 
     public static DroidPolicy Policy(AppSettings s) => new(
-        s.Health == "tcp" ? null : s.Health, Seconds(s.StartTimeout), Seconds(s.PauseAfter), Seconds(s.SnoozeAfter));
+        s.Health == "tcp" ? null : s.Health, Seconds(s.StartTimeout), Seconds(s.PauseAfter), Seconds(s.SnoozeAfter),
+        s.SnoozeWorkers == "on");
 
     public static DroidLimits Limits(AppSettings s) => new(
         Quantities.TryParseBytes(s.Memory, out var bytes) ? bytes : throw new FormatException($"memory '{s.Memory}' is stored"),

@@ -14,7 +14,7 @@ internal static class Spec
     public static async Task<(string Server, DroidSpec? Spec)> WantedAsync(NpgsqlConnection db, string uid, CancellationToken cancel)
     {
         var row = await db.FirstAsync<SpecRow>("""
-            select a.uid, a.name, a.generation, a.desired, a.settings, a.env, p.server, d.number, d.source, d.builder, d.by_admin,
+            select a.uid, a.name, a.generation, a.desired, a.settings, a.env, a.formation, p.server, d.number, d.source, d.builder, d.by_admin,
                    d.rebuild, d.rollback_to
             from apps a
             join placements p on p.app_uid = a.uid
@@ -40,6 +40,7 @@ internal static class Spec
             RollbackTo = row.RollbackTo,
             Env = AppEnv.Read(row.Env),
             Port = Settings.Port(settings),
+            Formation = Scale.Read(row.Formation),
             Limits = Settings.Limits(settings),
             Policy = Settings.Policy(settings),
             Desired = row.Desired,
@@ -55,6 +56,7 @@ internal static class Spec
         public string Desired { get; init; } = "";
         public string Settings { get; init; } = "{}";
         public string Env { get; init; } = "{}";
+        public string Formation { get; init; } = "{}";
         public string Server { get; init; } = "";
         public int Number { get; init; }
         public string Source { get; init; } = "{}";

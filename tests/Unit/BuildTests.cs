@@ -193,7 +193,7 @@ public sealed class BuildTests : IDisposable
     [InlineData("nonsense", "")]
     [InlineData(null, "")]
     public void Process_types_come_from_the_label(string? label, string expected) =>
-        Assert.Equal(expected, string.Join(' ', PackBuild.Processes(label)));
+        Assert.Equal(expected, string.Join(' ', PackBuild.Types(label).Select(t => t.Type)));
 
     public static TheoryData<DroiddSettings, string> BadSettings => new()
     {

@@ -32,6 +32,7 @@ public sealed class DroidTests
         { Good with { Buildpacks = ["--x"] }, "buildpacks" },
         { Good with { RollbackTo = 1 }, "rollbackTo" },
         { Good with { Env = new Dictionary<string, string> { ["1X"] = "" } }, "env" },
+        { Good with { Formation = new Dictionary<string, int> { ["web"] = 0 } }, "formation" },
         { Good with { Port = 0 }, "port" },
         { Good with { Limits = new DroidLimits(1) }, "limits" },
         { Good with { Policy = new DroidPolicy(StartTimeout: 0) }, "policy" },

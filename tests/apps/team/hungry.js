@@ -1,0 +1,4 @@
+'use strict';
+const eaten = [];
+for (;;)
+    eaten.push(Buffer.alloc(1 << 20, 1));

@@ -1,0 +1,3 @@
+echo "release $(cat version.txt) begins for $DYNO"
+sleep "$(cat release.sleep)"
+exit "$(cat release.code)"
