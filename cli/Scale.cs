@@ -30,6 +30,8 @@ internal static class Scale
                 else
                     Output.Table(scale.Value.Items, ("TYPE", s => s.Type), ("COUNT", s => s.Count.ToString(CultureInfo.InvariantCulture)),
                         ("RUNNING", s => s.Running.ToString(CultureInfo.InvariantCulture)), ("COMMAND", s => s.Command));
+                if (call.Get(pairs) is { Length: > 0 } && scale.Value.Items.FirstOrDefault(s => s.Error is not null) is { } failed)
+                    throw new Failure(ExitCodes.Failed, $"{failed.Error}; what it printed shows: appoxy logs {call.Get(name)}");
             });
     }
 

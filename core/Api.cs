@@ -51,7 +51,8 @@ public sealed record AppSettings
 /// <param name="Count">How many are wanted.</param>
 /// <param name="Running">How many run; those that sleep do not.</param>
 /// <param name="Command">What it runs; null for the image's own command, and while that is not known.</param>
-public sealed record ProcessScale(string Type, int Count, int Running, string? Command);
+/// <param name="Error">Why one of them could not be started; null if none failed.</param>
+public sealed record ProcessScale(string Type, int Count, int Running, string? Command, string? Error = null);
 
 /// <summary>Body of <c>POST /v1/apps</c>.</summary>
 public sealed record NewApp(string? Name, AppSettings? Settings = null);

@@ -42,6 +42,14 @@ internal static partial class Posix
         return null;
     }
 
+    /// <summary>The newest 256 kB of the kernel's log; nothing where it may not be read.</summary>
+    internal static string KernelLog()
+    {
+        const int readAll = 3;
+        var buffer = new byte[256 << 10];
+        return KernelLog(readAll, buffer, buffer.Length) is > 0 and var length ? System.Text.Encoding.UTF8.GetString(buffer, 0, length) : "";
+    }
+
     /// <summary>The one part of <c>struct statx</c> that is read; its layout is the same on every machine.</summary>
     [StructLayout(LayoutKind.Explicit, Size = 256)]
     private struct Statx
@@ -55,6 +63,9 @@ internal static partial class Posix
 
     [LibraryImport("libc", EntryPoint = "statx", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int Stat(SafeFileHandle file, string path, int flags, uint mask, out Statx status);
+
+    [LibraryImport("libc", EntryPoint = "klogctl")]
+    private static partial int KernelLog(int action, Span<byte> buffer, int length);
 
     [LibraryImport("libc", EntryPoint = "chown", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int Chown(string path, int owner, int group);

@@ -49,6 +49,8 @@ internal sealed partial class Droid(
     /// <summary>How long a wake waits for further web processes once the first is ready; later ones join when they are.</summary>
     private static readonly TimeSpan OthersGrace = TimeSpan.FromMilliseconds(250);
 
+    private const string NotYet = "is not ready yet";
+
     private static readonly TimeSpan LongestBackOff = TimeSpan.FromMinutes(2);
 
     private readonly SemaphoreSlim gate = new(1, 1);
@@ -201,8 +203,6 @@ internal sealed partial class Droid(
         await Task.WhenAll(processes.Where(p => p.IsWeb || policy.SnoozeWorkers).Select(p => containers.StopAsync(p.Container.Id, cancel)));
         return false;
     }
-
-    private const string NotYet = "is not ready yet";
 
     /// <summary>Makes a container run that does not; how often Docker has revived it before.</summary>
     private async Task<long> ThawOrStartAsync(DroidContainer container, CancellationToken cancel)
@@ -423,7 +423,7 @@ internal sealed partial class Droid(
         if (processes.FirstOrDefault(p => p.Container.Id == id) is not { State: DroidStates.Running or DroidStates.Starting or DroidStates.Crashed } process
             || await FindStateAsync(id, cancel) is not { Running: true, Restarts: > 0 } now)
             return;
-        var why = outOfMemory || now.OutOfMemory ? "ran out of memory" : $"exited with code {code}";
+        var why = outOfMemory || now.OutOfMemory || KernelLog.SaysOutOfMemory(id, code) ? "ran out of memory" : $"exited with code {code}";
         Tell($"{Who(process)} {why}; it is started again");
         Note(process.Name, DroidStates.Crashed, why, restarts: process.Restarts + 1);
         if (process.IsWeb && State == DroidStates.Running)
@@ -490,7 +490,7 @@ internal sealed partial class Droid(
         else if (seen == "running")
         {
             if (process.IsWeb ? process.State is DroidStates.Crashed or DroidStates.Snoozed or DroidStates.Starting
-                    && await Readiness.AcceptsAsync(IPEndPoint.Parse(process.Container.Address), cancel)
+                    && await Readiness.IsReadyAsync(process.Container.Address, Spec!.Policy, cancel)
                 : process.State is not DroidStates.Running && time.GetUtcNow() - process.Since > Readiness.StaysUp)
             {
                 Note(process.Name, DroidStates.Running, process.Error);

@@ -105,7 +105,8 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
     {
         var seen = await docker.Containers.InspectContainerAsync(id, cancel);
         var state = seen.State ?? throw new InvalidOperationException("Docker tells no state");
-        return new(state.Running, state.Paused, state.Restarting, state.OOMKilled, state.ExitCode, seen.RestartCount);
+        var outOfMemory = state.OOMKilled || KernelLog.SaysOutOfMemory(id, state.ExitCode);
+        return new(state.Running, state.Paused, state.Restarting, outOfMemory, state.ExitCode, seen.RestartCount);
     }
 
     /// <summary>A spec with its port: where it is null, the image's only exposed TCP port, else 7000.</summary>

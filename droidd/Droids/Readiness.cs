@@ -11,6 +11,9 @@ internal static class Readiness
     /// <summary>How long a process without a port has to be up.</summary>
     public static readonly TimeSpan StaysUp = TimeSpan.FromSeconds(3);
 
+    /// <summary>The same for a version that has stayed up before: a roll-back is to take seconds in all.</summary>
+    public static readonly TimeSpan StaysUpAgain = TimeSpan.FromSeconds(1);
+
     private static readonly TimeSpan Look = TimeSpan.FromMilliseconds(250);
 
     /// <summary>Asks until the droid is ready; null then, else why it is not.</summary>
@@ -52,11 +55,12 @@ internal static class Readiness
     }
 
     /// <summary>Waits until a process without a port has been up for so long that it most likely stays; null then, else why it does not.</summary>
+    /// <param name="time">For so long.</param>
     /// <param name="died">Why it is up no more; null while it is.</param>
     /// <param name="cancel">Ends the wait.</param>
-    public static async Task<string?> StaysUpAsync(Func<Task<string?>> died, CancellationToken cancel)
+    public static async Task<string?> StaysUpAsync(TimeSpan time, Func<Task<string?>> died, CancellationToken cancel)
     {
-        for (var start = Stopwatch.StartNew(); start.Elapsed < StaysUp; await Task.Delay(Look, cancel))
+        for (var start = Stopwatch.StartNew(); start.Elapsed < time; await Task.Delay(Look, cancel))
         {
             if (await died() is { } reason)
                 return reason;

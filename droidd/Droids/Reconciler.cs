@@ -252,7 +252,8 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
             var seen = await tools.Containers.InspectAsync(made.Id, cancel);
             return seen.Running ? null : seen.OutOfMemory ? "ran out of memory" : $"exited with code {seen.ExitCode}";
         }
-        return (made, made.IsWeb ? await Readiness.WaitAsync(made.Address, policy, DiedAsync, cancel) : await Readiness.StaysUpAsync(DiedAsync, cancel));
+        return (made, made.IsWeb ? await Readiness.WaitAsync(made.Address, policy, DiedAsync, cancel)
+            : await Readiness.StaysUpAsync(made.Spec.RollbackTo is null ? Readiness.StaysUp : Readiness.StaysUpAgain, DiedAsync, cancel));
     }
 
     /// <summary>Brings the number of each process type to what the formation asks for; what serves goes on meanwhile.</summary>
@@ -308,7 +309,11 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
             {
                 await tools.Containers.StartNewAsync(made);
                 if (await CheckAsync(made, wanted.Spec.Policy, cancel) is (_, { } fault))
+                {
+                    foreach (var line in await tools.Containers.TailAsync(made.Id, 10, cancel))
+                        droid.Tell($"{wanted.Process} printed: {line}");
                     throw new BuildException(FailureReasons.NotReady, fault);
+                }
             }
             joined = await droid.JoinAsync(made, awake, cancel);
         }

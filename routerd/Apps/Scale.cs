@@ -102,6 +102,7 @@ internal static class Scale
             .Where(t => t != ProcessType.Release).Distinct().OrderBy(t => t != ProcessType.Web).ThenBy(t => t, StringComparer.Ordinal);
         return new Page<ProcessScale>([.. types.Select(type => new ProcessScale(
             type, formation.CountOf(type), droid?.Processes.Count(p => TypeOf(p) == type && p.State == DroidStates.Running) ?? 0,
-            droid?.Types.FirstOrDefault(t => t.Type == type)?.Command))]);
+            droid?.Types.FirstOrDefault(t => t.Type == type)?.Command,
+            droid?.Processes.FirstOrDefault(p => TypeOf(p) == type && p.State == DroidStates.Failed) is { } failed ? $"{failed.Name} {failed.Error}" : null))]);
     }
 }

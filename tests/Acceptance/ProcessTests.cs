@@ -29,11 +29,11 @@ public sealed class ProcessTests(Install install) : IAsyncLifetime
             await install.MustAsync("apps", "create", "team");
             await install.MustAsync("scale", "team", "web=2", "worker=1");
             var log = await install.MustAsync("deploy", "team", folder.Path);
-            Assert.Contains("Process types: web, hungry, release, worker", log, StringComparison.Ordinal);
+            Assert.Contains("Process types: web, broken, hungry, release, worker", log, StringComparison.Ordinal);
             Assert.Contains("Starting web=2, worker=1", log, StringComparison.Ordinal);
         }
         uid = (await install.DroidAsync("team")).Uid;
-        await install.MustAsync("scale", "team", "web=2", "worker=1");
+        await install.MustAsync("scale", "team", "web=2", "worker=1", "hungry=0", "broken=0");
     }
 
     public Task DisposeAsync() => Task.CompletedTask;
@@ -53,17 +53,19 @@ public sealed class ProcessTests(Install install) : IAsyncLifetime
 
         var scale = JsonDocument.Parse(await install.MustAsync("scale", "team", "--json")).RootElement.EnumerateArray()
             .ToDictionary(s => s.GetProperty("type").GetString()!, s => (s.GetProperty("count").GetInt32(), s.GetProperty("running").GetInt32()));
-        Assert.Equal(new() { ["web"] = (2, 2), ["hungry"] = (0, 0), ["worker"] = (1, 1) }, scale);
+        Assert.Equal(new() { ["web"] = (2, 2), ["broken"] = (0, 0), ["hungry"] = (0, 0), ["worker"] = (1, 1) }, scale);
         foreach (var (pair, code, words) in new[]
         {
             ("web=0", 2, "from 1 to 20"), ("worker=21", 2, "from 0 to 20"), ("worker=x", 2, "give a number"), ("release=1", 2, "release"),
-            ("clock=1", 1, "no process type 'clock'"),
+            ("clock=1", 2, "no process type 'clock'"), ("broken=1", 1, "broken.1 exited with code 3"),
         })
         {
             var refused = await install.AppoxyAsync("scale", "team", pair);
             Assert.Equal(code, refused.ExitCode);
             Assert.Contains(words, refused.Error, StringComparison.Ordinal);
         }
+        Assert.Contains("broken.1 printed: I am broken", await install.MustAsync("logs", "team"), StringComparison.Ordinal);
+        Assert.Contains("failed", await install.MustAsync("ps", "team"), StringComparison.Ordinal);
     }
 
     [Fact]
