@@ -40,6 +40,13 @@ public sealed class PackTests(Install install)
         Assert.Equal("1000:1000", image.GetProperty("User").GetString());
         await NothingIsLeftAsync();
 
+        // Its other process types are run by the programs that the buildpacks have put there for them.
+        await install.MustAsync("scale", "pages", "worker=1");
+        var worker = (await install.DroidAsync("pages")).Processes.Single(p => p.Name == "worker.1");
+        Assert.Equal(DroidStates.Running, worker.State);
+        Assert.Equal("[/cnb/process/worker] []", (await install.DockerAsync("inspect", "-f", "{{.Config.Entrypoint}} {{.Config.Cmd}}", worker.Container!)).Output.Trim());
+        await install.MustAsync("scale", "pages", "worker=0");
+
         // The next build finds what this one has kept, and the app's end removes it.
         app.Write("new.txt", "new");
         await install.MustAsync("deploy", "pages", app.Path);
