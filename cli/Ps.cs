@@ -17,7 +17,7 @@ internal static class Ps
                     Output.Json(droids.Items);
                 else
                     Output.Table(droids.Value.Items, ("APP", d => d.App), ("STATE", d => d.State), ("DEPLOYMENT", DeploymentOf),
-                        ("ADDRESS", d => d.Live?.Address), ("REQUESTS", d => d.InFlight.ToString()),
+                        ("ADDRESS", d => d.Live?.Address), ("REQUESTS", d => d.InFlight.ToString()), ("WAKES IN", d => WakesIn(d.WakesIn)),
                         ("LAST REQUEST", d => Output.Ago(d.LastRequestAt)), ("ERROR", d => d.Error ?? d.Deployment?.Error));
                 if (call.Json || call.Get(name) is null || droids.Value.Items is not [{ Processes: { Count: > 0 } processes, Types: var types }])
                     return;
@@ -28,6 +28,8 @@ internal static class Ps
                     ("ERROR", p => p.Error));
             });
     }
+
+    private static string? WakesIn(double? seconds) => seconds is { } s ? $"≈ {Math.Max(s, 0.1):0.#} s" : null;
 
     /// <summary>The deployment that serves, and a newer one that does not (yet).</summary>
     private static string? DeploymentOf(DroidStatus droid) => (droid.Live, droid.Deployment) switch

@@ -42,6 +42,12 @@ public sealed record AppSettings
 
     /// <summary>Whether the process types other than web sleep and wake with it: <c>on</c> or <c>off</c>.</summary>
     public string? SnoozeWorkers { get; init; }
+
+    /// <summary><c>hold</c>: visitors of a sleeping app wait until it is awake; <c>page</c>: browsers get a page meanwhile.</summary>
+    public string? Wake { get; init; }
+
+    /// <summary>When it does not sleep: <see cref="AwakeWindow"/>s separated by commas, or <c>off</c>.</summary>
+    public string? KeepAwake { get; init; }
 }
 
 /// <summary>

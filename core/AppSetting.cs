@@ -44,6 +44,9 @@ public sealed record AppSetting(
             s => s.Buildpacks, (s, v) => s with { Buildpacks = v }),
         new("snooze-workers", "snoozeWorkers", "on or off", "off", v => v is "on" or "off" ? v : null,
             s => s.SnoozeWorkers, (s, v) => s with { SnoozeWorkers = v }),
+        new("wake", "wake", "hold, or page", "hold", v => v is "hold" or "page" ? v : null, s => s.Wake, (s, v) => s with { Wake = v }),
+        new("keep-awake", "keepAwake", "times such as Mon-Fri 08:00-18:00 Europe/Berlin, separated by commas, or off", "off", KeepAwake,
+            s => s.KeepAwake, (s, v) => s with { KeepAwake = v }),
     ];
 
     /// <summary>The settings in force: those set, and the defaults for the others.</summary>
@@ -66,6 +69,9 @@ public sealed record AppSetting(
     private static string? Buildpacks(string text) => text == "none" ? text
         : text.Split(',', StringSplitOptions.TrimEntries) is { Length: <= MaxBuildpacks } images && images.All(SourceRules.IsImage)
             ? string.Join(',', images) : null;
+
+    private static string? KeepAwake(string text) =>
+        text == "off" ? text : AwakeWindow.Parse(text) is { } windows ? string.Join(", ", windows) : null;
 
     private static string? Health(string text) =>
         text == "tcp" || (text.Length is > 0 and <= 1000 && text[0] == '/' && !text.StartsWith("//", StringComparison.Ordinal)

@@ -87,8 +87,11 @@ public sealed record DroidLimits(long MemoryBytes = 512L << 20, double Cpus = 1)
 /// <param name="PauseAfter">Idle time after which the container is frozen.</param>
 /// <param name="SnoozeAfter">Idle time after which the container is stopped.</param>
 /// <param name="SnoozeWorkers">Whether the other process types sleep and wake with <c>web</c>.</param>
+/// <param name="WakePage">Whether browsers get a page while a stopped one starts; all others wait for it.</param>
+/// <param name="KeepAwake">When it does not sleep: <see cref="AwakeWindow"/>s separated by commas, or null.</param>
 public sealed record DroidPolicy(
-    string? Health = null, int StartTimeout = 60, int PauseAfter = 300, int SnoozeAfter = 1800, bool SnoozeWorkers = false);
+    string? Health = null, int StartTimeout = 60, int PauseAfter = 300, int SnoozeAfter = 1800, bool SnoozeWorkers = false,
+    bool WakePage = false, string? KeepAwake = null);
 
 /// <summary>One of an app's process types.</summary>
 /// <param name="Type">Its name, as <c>web</c>.</param>
@@ -191,6 +194,9 @@ public sealed record DroidStatus
 
     /// <summary>Requests and websockets open now.</summary>
     public int InFlight { get; init; }
+
+    /// <summary>The seconds that a visit would wait for it to wake, by its last wakes; null while it is awake, or none is known.</summary>
+    public double? WakesIn { get; init; }
 }
 
 /// <summary>One process of an app.</summary>

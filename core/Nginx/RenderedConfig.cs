@@ -18,7 +18,7 @@ internal sealed record RenderedConfig(RenderedTemplate Config, IReadOnlyList<(st
         (502, "502.html", "The app did not answer", "It closed the connection, or could not be reached. Please try again.", 0),
         (503, "503.html", "Not available right now", "The app could not be reached. Please try again in a moment.", 5),
         (503, "maintenance.html", "Back soon", "This site is being worked on. Please come back in a while.", 0),
-        (503, "waking.html", "Waking up", "The app was asleep and is starting.", 2),
+        (503, "waking.html", "Waking up", "The app was asleep and is starting. It usually takes {time}, and then shows here by itself.", 2),
     ];
 
     /// <summary>Each file with its path below the version's folder.</summary>

@@ -1,6 +1,7 @@
 using System.Net;
 using Appoxy.Droidd.Builds;
 using Appoxy.Droidd.LocalNginx;
+using Appoxy.Droidd.Snooze;
 using Docker.DotNet;
 
 namespace Appoxy.Droidd.Droids;
@@ -51,6 +52,8 @@ internal sealed partial class Droid(
 
     private const string NotYet = "is not ready yet";
 
+    /// <summary>How long visitors wait in the hook for requests in flight to end; then the droid stays awake for them.</summary>
+    private static readonly TimeSpan Courtesy = TimeSpan.FromMilliseconds(500);
     private static readonly TimeSpan LongestBackOff = TimeSpan.FromMinutes(2);
 
     private readonly SemaphoreSlim gate = new(1, 1);
@@ -58,9 +61,11 @@ internal sealed partial class Droid(
     private readonly CancellationTokenSource lifetime = new();
     private Task<WakeOutcome>? waking;
     private volatile IReadOnlyList<DroidProcess> processes = [];
-    private DateTimeOffset lastHook;
-    private DateTimeOffset retryAt;
+    // Moments of the clock that never jumps.
+    private long lastHook;
+    private long retryAt;
     private int failures;
+    private (string Text, IReadOnlyList<AwakeWindow> Windows) awake = ("", []);
 
     public string Uid => uid;
 
@@ -81,8 +86,36 @@ internal sealed partial class Droid(
     /// <summary>Why it crashed.</summary>
     public string? Error { get; private set; }
 
-    /// <summary>When it was last started, woken or replaced: idleness counts from here.</summary>
+    /// <summary>When it was last started, woken or replaced.</summary>
     public DateTimeOffset ActiveSince { get; private set; }
+
+    /// <summary>The same as a timestamp of the clock that never jumps: idleness counts from here.</summary>
+    public long ActiveStamp { get; private set; }
+
+    /// <summary>How long it takes to wake.</summary>
+    public WakeTimes WakeTimes { get; } = new(folder);
+
+    /// <summary>Whether a browser gets a page instead of the wait; a frozen one wakes too fast for that.</summary>
+    public bool ShowsPage => State == DroidStates.Snoozed && Spec?.Policy.WakePage == true;
+
+    /// <summary>When it is kept awake, by its spec.</summary>
+    public IReadOnlyList<AwakeWindow> AwakeWindows
+    {
+        get
+        {
+            if (Spec?.Policy.KeepAwake is not { } text)
+                return [];
+            if (awake.Text != text)
+                awake = (text, AwakeWindow.Parse(text) ?? []);
+            return awake.Windows;
+        }
+    }
+
+    /// <summary>Whether its owner sent it to sleep: then it stays so until somebody visits.</summary>
+    public bool SentToSleep { get; private set; }
+
+    /// <summary>Whether a start that failed may be tried again.</summary>
+    public bool MayRetry => failures > 0 && time.GetTimestamp() >= retryAt;
 
     public int Starts { get; private set; }
 
@@ -95,7 +128,7 @@ internal sealed partial class Droid(
     public async Task RecoverAsync(IEnumerable<DroidContainer> release, CancellationToken cancel)
     {
         using var held = await HoldAsync(cancel);
-        ActiveSince = time.GetUtcNow();
+        Activate();
         Starts = 1;
         var asleep = Spec?.Desired == DroidStates.Stopped ? DroidStates.Stopped : DroidStates.Snoozed;
         processes = InOrder(release.Select(c => new DroidProcess(c, c.State switch
@@ -116,7 +149,7 @@ internal sealed partial class Droid(
         Task<WakeOutcome> mine;
         lock (wakeLock)
         {
-            lastHook = time.GetUtcNow();
+            lastHook = time.GetTimestamp();
             // Not bound to one visitor: the others wait for the same start.
             mine = waking ??= Task.Run(() => WakeOnceAsync(failed));
         }
@@ -128,7 +161,7 @@ internal sealed partial class Droid(
         {
             lock (wakeLock)
             {
-                lastHook = time.GetUtcNow();
+                lastHook = time.GetTimestamp();
                 if (waking == mine)
                     waking = null;
             }
@@ -142,7 +175,7 @@ internal sealed partial class Droid(
         try
         {
             using var held = await HoldAsync(bound.Token);
-            if (Live is null || State is null or DroidStates.Stopped || (State == DroidStates.Crashed && time.GetUtcNow() < retryAt))
+            if (Live is null || State is null or DroidStates.Stopped || (State == DroidStates.Crashed && time.GetTimestamp() < retryAt))
                 return WakeOutcome.Unavailable;
             if (State == DroidStates.Running && !failed)
             {
@@ -165,13 +198,12 @@ internal sealed partial class Droid(
     private async Task<bool> StartAsync(CancellationToken cancel)
     {
         var policy = Spec!.Policy;
+        var began = time.GetTimestamp();
         var (webs, workers) = (processes.Where(p => p.IsWeb).ToList(), processes.Where(p => !p.IsWeb).ToList());
         using var late = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         var working = Task.WhenAll(workers.Select(p => StartWorkerAsync(p, cancel)));
-        var crashes = new Dictionary<string, long>();
-        foreach (var (web, restarts) in await Task.WhenAll(webs.Select(async p => (p, await ThawOrStartAsync(p.Container, cancel)))))
-            crashes[web.Name] = restarts;
-        var readies = webs.ConvertAll(p => ReadyAsync(p, policy, crashes[p.Name], late.Token));
+        var begun = await Task.WhenAll(webs.Select(p => ThawOrStartAsync(p, cancel)));
+        var readies = webs.Zip(begun, (p, b) => ReadyAsync(p, policy, b.Restarts, late.Token)).ToList();
         string? first = null;
         var ready = false;
         await foreach (var one in Task.WhenEach(readies))
@@ -190,13 +222,15 @@ internal sealed partial class Droid(
         cancel.ThrowIfCancellationRequested();
         if (ready)
         {
-            (failures, ActiveSince) = (0, time.GetUtcNow());
+            failures = 0;
+            Activate();
             await BecomeAsync(DroidStates.Running, null, cancel);
+            WakeTimes.Add(begun.All(b => b.Thawed), time.GetElapsedTime(began));
             return true;
         }
         failures++;
         var backOff = TimeSpan.FromSeconds(Math.Min(5 * Math.Pow(2, failures - 1), LongestBackOff.TotalSeconds));
-        retryAt = time.GetUtcNow() + backOff;
+        retryAt = time.GetTimestamp() + (long)(backOff.TotalSeconds * time.TimestampFrequency);
         Tell($"the app {first}; it is tried again at a visit after {backOff.TotalSeconds:0} s");
         await BecomeAsync(DroidStates.Crashed, $"the app {first}", cancel);
         // Else Docker would go on trying, and the app would be there at times.
@@ -204,28 +238,40 @@ internal sealed partial class Droid(
         return false;
     }
 
-    /// <summary>Makes a container run that does not; how often Docker has revived it before.</summary>
-    private async Task<long> ThawOrStartAsync(DroidContainer container, CancellationToken cancel)
+    /// <summary>Makes a container run that does not: whether it was frozen, and how often Docker had revived it, where that is known.</summary>
+    private async Task<(bool Thawed, long? Restarts)> ThawOrStartAsync(DroidProcess process, CancellationToken cancel)
     {
-        var before = await containers.InspectAsync(container.Id, cancel);
+        var id = process.Container.Id;
+        // As a rule it is what it was left as, and to look first would cost each visitor who wakes it some milliseconds.
+        if (process.State == DroidStates.Paused && await containers.TryUnpauseAsync(id, cancel))
+            return (true, null);
+        if (process.State is DroidStates.Snoozed or DroidStates.Stopped && await containers.TryStartAsync(id, cancel))
+            return Started();
+        var before = await containers.InspectAsync(id, cancel);
         if (before.Paused)
-            await containers.UnpauseAsync(container.Id, cancel);
+            await containers.UnpauseAsync(id, cancel);
         if (before.Running)
-            return before.Restarts;
-        if (container == Live)
-            Starts++;
-        await containers.StartAsync(container.Id, cancel);
+            return (before.Paused, before.Restarts);
+        await containers.StartAsync(id, cancel);
+        return Started();
+
         // A start by command counts Docker's restarts from 0 again.
-        return 0;
+        (bool, long?) Started()
+        {
+            if (id == Live?.Id)
+                Starts++;
+            return (false, 0);
+        }
     }
 
-    private async Task<(DroidProcess Process, string? Fault)> ReadyAsync(DroidProcess web, DroidPolicy policy, long crashes, CancellationToken late)
+    private async Task<(DroidProcess Process, string? Fault)> ReadyAsync(DroidProcess web, DroidPolicy policy, long? crashes, CancellationToken late)
     {
         try
         {
             return (web, await Readiness.WaitAsync(web.Container.Address, policy, async () =>
             {
                 var now = await containers.InspectAsync(web.Container.Id, late);
+                crashes ??= now.Restarts;
                 return now.Running && now.Restarts < crashes + 3 ? null
                     : now.OutOfMemory ? "ran out of memory right after its start" : $"exited with code {now.ExitCode} right after its start";
             }, late));
@@ -241,7 +287,7 @@ internal sealed partial class Droid(
     {
         try
         {
-            await ThawOrStartAsync(worker.Container, cancel);
+            await ThawOrStartAsync(worker, cancel);
             if (worker.State is not DroidStates.Running)
                 Note(worker.Name, DroidStates.Running, worker.Error);
         }
@@ -261,7 +307,7 @@ internal sealed partial class Droid(
     public async Task<bool> SleepAsync(string to, TimeSpan? limit, CancellationToken cancel)
     {
         using var held = await HoldAsync(cancel);
-        return await FallAsleepAsync(to, limit ?? BusyLimit, cancel);
+        return SentToSleep = await FallAsleepAsync(to, limit ?? BusyLimit, cancel);
     }
 
     /// <summary>The same for a droid that is idle: one that something else is done with is left alone.</summary>
@@ -279,11 +325,11 @@ internal sealed partial class Droid(
             return State == to;
         var before = State!;
         // A request that the hook has just let through is not in flight until nginx has counted it.
-        while (time.GetUtcNow() - lastHook is var since && since < HookGrace)
+        while (time.GetElapsedTime(lastHook) is var since && since < HookGrace)
             await Task.Delay(HookGrace - since, time, cancel);
         await TellDictAsync(to, cancel);
         var webs = processes.Where(p => p.IsWeb).Select(p => p.Container.Address).ToList();
-        var drained = await Task.WhenAll(webs.Select(a => DrainAsync(a, limit, cancel)));
+        var drained = await Task.WhenAll(webs.Select(a => DrainAsync(a, limit, to == DroidStates.Stopped ? limit : Courtesy, cancel)));
         if (drained.Contains(false) && to != DroidStates.Stopped)
         {
             await TellDictAsync(before, cancel);
@@ -317,14 +363,20 @@ internal sealed partial class Droid(
     }
 
     /// <summary>Waits until nginx has no request in flight to <paramref name="address"/>; false if it still has at the end, or can't be asked.</summary>
-    public async Task<bool> DrainAsync(string address, TimeSpan limit, CancellationToken cancel)
+    public Task<bool> DrainAsync(string address, TimeSpan limit, CancellationToken cancel) => DrainAsync(address, limit, limit, cancel);
+
+    /// <param name="address"><c>ip:port</c>.</param>
+    /// <param name="limit">The longest wait.</param>
+    /// <param name="courtesy">The longest wait while visitors stand in the hook.</param>
+    /// <param name="cancel">Ends the wait.</param>
+    private async Task<bool> DrainAsync(string address, TimeSpan limit, TimeSpan courtesy, CancellationToken cancel)
     {
         var start = time.GetTimestamp();
         while (true)
         {
             if (await dict.ActivityAsync(cancel) is { } activity && activity.Peers.GetValueOrDefault(address) == 0)
                 return true;
-            if (time.GetElapsedTime(start) >= limit)
+            if (time.GetElapsedTime(start) is var waited && (waited >= limit || (waited >= courtesy && waking is not null)))
                 return false;
             await Task.Delay(TimeSpan.FromMilliseconds(20), time, cancel);
         }
@@ -350,7 +402,8 @@ internal sealed partial class Droid(
         await containers.RenameAsync(first.Id, uid, cancel);
         var now = time.GetUtcNow();
         processes = InOrder(next.Select(c => new DroidProcess(c.Id == first.Id ? c with { Name = uid } : c, DroidStates.Running, now)));
-        (Starts, failures, ActiveSince) = (1, 0, now);
+        (Starts, failures) = (1, 0);
+        Activate();
         await BecomeAsync(DroidStates.Running, null, cancel);
         return old;
     }
@@ -497,7 +550,7 @@ internal sealed partial class Droid(
                 if (!process.IsWeb)
                     return;
                 if (State != DroidStates.Running)
-                    ActiveSince = time.GetUtcNow();
+                    Activate();
                 await BecomeAsync(DroidStates.Running, null, cancel);
             }
         }
@@ -513,7 +566,7 @@ internal sealed partial class Droid(
                 await BecomeAsync(to, null, cancel);
                 return;
             }
-            await ThawOrStartAsync(process.Container, cancel);
+            await ThawOrStartAsync(process, cancel);
             Note(process.Name, process.IsWeb ? DroidStates.Starting : DroidStates.Running, process.Error);
             if (process.IsWeb)
                 await BecomeAsync(State!, Error, cancel);
@@ -531,6 +584,15 @@ internal sealed partial class Droid(
             return null;
         }
     }
+
+    /// <summary>Whether a container is as this droid says; else one of them is about to change.</summary>
+    public bool Agrees(DroidContainer seen) => processes.FirstOrDefault(p => p.Container.Id == seen.Id)?.State switch
+    {
+        null => true,
+        DroidStates.Running => seen.State == "running",
+        DroidStates.Paused => seen.State == "paused",
+        _ => seen.State is not ("running" or "paused" or "restarting"),
+    };
 
     /// <summary>Gives up a start that is under way: the droid is about to be deleted.</summary>
     public Task EndAsync() => lifetime.CancelAsync();
@@ -573,6 +635,8 @@ internal sealed partial class Droid(
 
     private void Replace(DroidContainer renamed) =>
         processes = [.. processes.Select(p => p.Container.Id == renamed.Id ? p with { Container = renamed } : p)];
+
+    private void Activate() => (ActiveSince, ActiveStamp, SentToSleep) = (time.GetUtcNow(), time.GetTimestamp(), false);
 
     private async Task BecomeAsync(string state, string? error, CancellationToken cancel)
     {

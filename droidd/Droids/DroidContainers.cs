@@ -67,17 +67,17 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
     private readonly SemaphoreSlim addressGate = new(1, 1);
     private uint lastOffset;
 
-    public async Task<IReadOnlyList<DroidContainer>> ListAsync(CancellationToken cancel)
+    /// <summary>The droids' containers: all, or of these ids.</summary>
+    public async Task<IReadOnlyList<DroidContainer>> ListAsync(CancellationToken cancel, IReadOnlyCollection<string>? ids = null)
     {
-        var found = await docker.Containers.ListContainersAsync(new()
+        var filters = new Dictionary<string, IDictionary<string, bool>>
         {
-            All = true,
-            Filters = new Dictionary<string, IDictionary<string, bool>>
-            {
-                ["label"] = new Dictionary<string, bool> { [DroidLabels.Spec] = true },
-                ["network"] = new Dictionary<string, bool> { [settings.Network] = true },
-            },
-        }, cancel);
+            ["label"] = new Dictionary<string, bool> { [DroidLabels.Spec] = true },
+            ["network"] = new Dictionary<string, bool> { [settings.Network] = true },
+        };
+        if (ids is not null)
+            filters["id"] = ids.ToDictionary(id => id, _ => true);
+        var found = await docker.Containers.ListContainersAsync(new() { All = true, Filters = filters }, cancel);
         return [.. found.Select(c => Read(c)).OfType<DroidContainer>()];
     }
 
@@ -247,6 +247,34 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
     public Task PauseAsync(string id, CancellationToken cancel) => docker.Containers.PauseContainerAsync(id, cancel);
 
     public Task UnpauseAsync(string id, CancellationToken cancel) => docker.Containers.UnpauseContainerAsync(id, cancel);
+
+    /// <summary>Thaws it if it is frozen; false if it is not.</summary>
+    public async Task<bool> TryUnpauseAsync(string id, CancellationToken cancel)
+    {
+        try
+        {
+            await UnpauseAsync(id, cancel);
+            return true;
+        }
+        catch (DockerApiException e) when (e.StatusCode is HttpStatusCode.Conflict or HttpStatusCode.InternalServerError)
+        {
+            // 500: older Dockers' word for a container that is not paused.
+            return false;
+        }
+    }
+
+    /// <summary>Starts it if it is stopped; false if it runs or is frozen.</summary>
+    public async Task<bool> TryStartAsync(string id, CancellationToken cancel)
+    {
+        try
+        {
+            return await docker.Containers.StartContainerAsync(id, new(), cancel);
+        }
+        catch (DockerApiException e) when (e.StatusCode == HttpStatusCode.Conflict)
+        {
+            return false;
+        }
+    }
 
     /// <summary>Stops it: SIGTERM, and SIGKILL after ten seconds. A frozen one is thawed first, or it could not hear the signal.</summary>
     public async Task StopAsync(string id, CancellationToken cancel)

@@ -54,7 +54,7 @@ internal static class DroidEndpoints
             var droid = LiveOf(server, uid);
             if (!await droid.SleepAsync(DroidStates.Snoozed, SnoozeLimit, CancellationToken.None))
                 throw new Problem(409, droid.State == DroidStates.Running
-                    ? $"The app still had requests in flight after {SnoozeLimit.TotalSeconds} s; it was left running."
+                    ? "The app still had requests in flight; it was left running."
                     : $"The app is {droid.State}.");
             return TypedResults.Ok(StatusOf(server, uid));
         });
@@ -162,6 +162,8 @@ internal static class DroidEndpoints
             return "policy: startTimeout must be from 1 to 600 seconds, pauseAfter and snoozeAfter 0 or more.";
         if (spec.Policy.Health is { } health && (!health.StartsWith('/') || health.Any(c => c is <= ' ' or > '~')))
             return "policy.health must be a path such as /healthz.";
+        if (spec.Policy.KeepAwake is { } awake && AwakeWindow.Parse(awake) is null)
+            return "policy.keepAwake must be times such as Mon-Fri 08:00-18:00 Europe/Berlin.";
         if (spec.Desired is not (DroidStates.Running or DroidStates.Stopped))
             return "desired must be running or stopped.";
         return null;

@@ -67,6 +67,12 @@ internal sealed class DroidFolder(string root, string uid)
     public void WriteStatus(DeploymentStatus status) =>
         Write(Path.Combine(Deployment(status.Number), "status.json"), status, AppoxyJson.Default.DeploymentStatus);
 
+    /// <summary>The seconds that the last starts took, oldest first.</summary>
+    public double[] ReadStarts() => Read(Path.Combine(folder, "starts.json"), FolderJson.Default.DoubleArray) ?? [];
+
+    public void WriteStarts(IEnumerable<double> seconds) =>
+        Write(Path.Combine(folder, "starts.json"), [.. seconds], FolderJson.Default.DoubleArray);
+
     /// <summary>Adds a line of the platform's own to the app's log: <c>2026-01-31T12:00:00.123456Z appoxy: text</c>.</summary>
     public void AddEvent(DateTimeOffset at, string text)
     {
@@ -121,4 +127,5 @@ internal sealed class DroidFolder(string root, string uid)
 
 [JsonSourceGenerationOptions(JsonSerializerDefaults.Web)]
 [JsonSerializable(typeof(BuiltImage))]
+[JsonSerializable(typeof(double[]))]
 internal sealed partial class FolderJson : JsonSerializerContext;

@@ -9,9 +9,15 @@ namespace Appoxy.Droidd.Droids;
 /// <summary>All droids of this server. At start it learns them from Docker; then it watches what Docker does without being told.</summary>
 internal sealed partial class DroidServer(
     DroidContainers containers, DroidDict dict, DroidImages images, PackBuild packs, DeployTools tools, DroiddSettings settings,
-    ILogger<DroidServer> log, TimeProvider time) : BackgroundService
+    DockerEvents events, ILogger<DroidServer> log, TimeProvider time) : BackgroundService
 {
     private static readonly TimeSpan WatchInterval = TimeSpan.FromSeconds(2);
+
+    /// <summary>Between two looks at all containers; what Docker tells is looked at sooner.</summary>
+    private static readonly TimeSpan WholeInterval = TimeSpan.FromSeconds(30);
+
+    /// <summary>More than these are looked at in one list of all.</summary>
+    private const int FewContainers = 20;
 
     private readonly ConcurrentDictionary<string, Entry> droids = new();
     private readonly SemaphoreSlim[] changeGates = [.. Enumerable.Range(0, 256).Select(_ => new SemaphoreSlim(1, 1))];
@@ -125,6 +131,7 @@ internal sealed partial class DroidServer(
             ],
             Types = live?.Types ?? [],
             LastRequestAt = LastActivity?.Droids.TryGetValue(droid.Uid, out var last) == true ? DateTimeOffset.FromUnixTimeMilliseconds(last) : null,
+            WakesIn = state is DroidStates.Paused or DroidStates.Snoozed ? droid.WakeTimes.Expected(state == DroidStates.Paused) : null,
             InFlight = droid.InFlight(LastActivity),
         };
     }
@@ -147,12 +154,20 @@ internal sealed partial class DroidServer(
                 await Task.Delay(WatchInterval, time, stoppingToken);
             }
         }
-        using var timer = new PeriodicTimer(WatchInterval, time);
-        while (await timer.WaitForNextTickAsync(stoppingToken))
+        _ = events.FollowAsync(stoppingToken);
+        var (whole, unsettled) = (false, new HashSet<string>());
+        for (var looked = time.GetTimestamp(); ; )
         {
+            var wait = unsettled.Count > 0 || whole ? WatchInterval : WholeInterval - time.GetElapsedTime(looked);
+            var touched = await events.NextAsync(wait > TimeSpan.Zero ? wait : TimeSpan.Zero, stoppingToken);
             try
             {
-                await WatchAsync(stoppingToken);
+                unsettled.UnionWith(touched.Containers);
+                whole |= touched.All || unsettled.Count > FewContainers || time.GetElapsedTime(looked) >= WholeInterval;
+                if (whole)
+                    looked = time.GetTimestamp();
+                unsettled = await WatchAsync(whole ? null : unsettled, stoppingToken);
+                whole = false;
             }
             catch (Exception e) when (IsDockerFault(e, stoppingToken))
             {
@@ -216,17 +231,28 @@ internal sealed partial class DroidServer(
         return entry;
     }
 
-    private async Task WatchAsync(CancellationToken cancel)
+    /// <summary>Compares droids with what Docker has.</summary>
+    /// <param name="ids">The containers to look at; null for all.</param>
+    /// <param name="cancel">Ends the look.</param>
+    /// <returns>The containers that are on their way to what they should be, and want another look soon.</returns>
+    private async Task<HashSet<string>> WatchAsync(IReadOnlyCollection<string>? ids, CancellationToken cancel)
     {
-        await containers.EnsureNetworksAsync(cancel);
-        var before = droids.Values.Select(e => (Entry: e, e.Droid.Processes)).ToList();
-        var found = (await containers.ListAsync(cancel)).ToDictionary(c => c.Id);
-        foreach (var (entry, processes) in before.Where(b => b.Processes.Count > 0))
+        var before = droids.Values
+            .Select(e => (Entry: e, Processes: (IReadOnlyList<DroidProcess>)[.. e.Droid.Processes.Where(p => ids?.Contains(p.Container.Id) != false)]))
+            .Where(b => b.Processes.Count > 0).ToList();
+        if (ids is null)
+            await containers.EnsureNetworksAsync(cancel);
+        else if (before.Count == 0)
+            return [];
+        var unsettled = new HashSet<string>();
+        var found = (await containers.ListAsync(cancel, ids)).ToDictionary(c => c.Id);
+        foreach (var (entry, processes) in before)
         {
             try
             {
                 if (await entry.Droid.ObserveAsync(processes, found, cancel))
                     entry.Reconciler.Kick();
+                unsettled.UnionWith(processes.Where(p => found.TryGetValue(p.Container.Id, out var seen) && !entry.Droid.Agrees(seen)).Select(p => p.Container.Id));
             }
             catch (DockerApiException e)
             {
@@ -234,6 +260,7 @@ internal sealed partial class DroidServer(
                 LogDockerAway(log, e.Message);
             }
         }
+        return unsettled;
     }
 
     [LoggerMessage(Level = LogLevel.Information, Message = "{Count} droids are known")]

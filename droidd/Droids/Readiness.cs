@@ -27,8 +27,7 @@ internal static class Readiness
         using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         timeout.CancelAfter(TimeSpan.FromSeconds(policy.StartTimeout));
         var fault = $"did not open port {endpoint.Port}";
-        var pause = TimeSpan.FromMilliseconds(5);
-        var looked = Stopwatch.StartNew();
+        var (began, looked) = (Stopwatch.StartNew(), Stopwatch.StartNew());
         try
         {
             while (true)
@@ -44,8 +43,8 @@ internal static class Readiness
                         return reason;
                     looked.Restart();
                 }
-                await Task.Delay(pause, timeout.Token);
-                pause = pause < TimeSpan.FromMilliseconds(200) ? pause * 1.5 : pause;
+                // The wait for the next look adds no more than a twentieth to a start.
+                await Task.Delay(TimeSpan.FromMilliseconds(Math.Clamp(began.Elapsed.TotalMilliseconds / 20, 2, 200)), timeout.Token);
             }
         }
         catch (OperationCanceledException) when (!cancel.IsCancellationRequested)

@@ -212,6 +212,7 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
         Say(wanted.Count == 1 ? "-----> Starting" : $"-----> Starting {string.Join(", ", types.Select(t => (t.Type, Count: spec.Formation.CountOf(t.Type)))
             .Where(t => t.Count > 0).Select(t => $"{t.Type}={t.Count}"))}");
         var next = new List<DroidContainer>();
+        var began = tools.Time.GetTimestamp();
         try
         {
             var release = NewRelease();
@@ -235,6 +236,7 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
                     Say($"       {line}");
                 throw new BuildException(FailureReasons.NotReady, $"{(next.Count == 1 ? "the app" : failed.Process)} {fault}");
             }
+            droid.WakeTimes.Add(thawed: false, tools.Time.GetElapsedTime(began));
             return await droid.SwitchAsync(next, cancel);
         }
         catch

@@ -22,15 +22,28 @@ internal sealed partial class ActivityJson : JsonSerializerContext;
 /// </summary>
 internal sealed partial class DroidDict(DroiddSettings settings, ILogger<DroidDict> log) : IDisposable
 {
+    private static readonly TimeSpan WriteDelay = TimeSpan.FromMilliseconds(200);
+
     private readonly HttpClient nginx = LocalHttp.For("unix:" + settings.Nginx.ControlSocket, TimeSpan.FromSeconds(3));
     private readonly ConcurrentDictionary<string, string> entries = new();
     private readonly SemaphoreSlim snapshotGate = new(1, 1);
     private readonly SemaphoreSlim[] sendGates = [.. Enumerable.Range(0, 64).Select(_ => new SemaphoreSlim(1, 1))];
+    private int writing;
 
     /// <summary>Tells nginx; when this returns, every request is decided by the new state. An nginx that is down reads it from the snapshot.</summary>
     public async Task PutAsync(string uid, string state, string address, CancellationToken cancel)
     {
-        entries[uid] = $"{state} {address}";
+        var entry = $"{state} {address}";
+        var same = entries.TryGetValue(uid, out var before) && before == entry;
+        entries[uid] = entry;
+        if (state == DroidStates.Running)
+        {
+            // Visitors wait for this one. Where the snapshot is behind, it says asleep of one that runs, and then the hook is asked.
+            await SendAsync(uid, cancel);
+            if (!same)
+                _ = WriteSoonAsync();
+            return;
+        }
         await WriteSnapshotAsync(cancel);
         await SendAsync(uid, cancel);
     }
@@ -91,6 +104,23 @@ internal sealed partial class DroidDict(DroiddSettings settings, ILogger<DroidDi
     private static bool IsFault(Exception e, CancellationToken cancel) =>
         e is HttpRequestException or JsonException or IOException || (e is TaskCanceledException && !cancel.IsCancellationRequested);
 
+    /// <summary>Writes the snapshot a moment later: once for many droids that wake together.</summary>
+    private async Task WriteSoonAsync()
+    {
+        if (Interlocked.Exchange(ref writing, 1) == 1)
+            return;
+        await Task.Delay(WriteDelay);
+        Interlocked.Exchange(ref writing, 0);
+        try
+        {
+            await WriteSnapshotAsync(CancellationToken.None);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ObjectDisposedException)
+        {
+            LogSnapshot(log, e.Message);
+        }
+    }
+
     private async Task WriteSnapshotAsync(CancellationToken cancel)
     {
         await snapshotGate.WaitAsync(cancel);
@@ -117,6 +147,9 @@ internal sealed partial class DroidDict(DroiddSettings settings, ILogger<DroidDi
 
     [LoggerMessage(Level = LogLevel.Debug, Message = "The local nginx does not answer: {Fault}")]
     private static partial void LogAway(ILogger log, string fault);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "The snapshot of the droids can't be written: {Fault}")]
+    private static partial void LogSnapshot(ILogger log, string fault);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "The local nginx refused droid {Uid} with {Status}")]
     private static partial void LogRefused(ILogger log, string uid, int status);

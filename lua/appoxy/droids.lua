@@ -21,6 +21,7 @@ local _M = {}
 
 local RUNNING = "running"
 local TRIES = 3
+local ASKS = 3
 local LEFT_OUT = 5   -- seconds for which a replica gets no requests that could not be reached
 local REPLICAS = 64
 
@@ -170,6 +171,20 @@ function _M.enter()
     end
     var.state = RUNNING
     return ""
+end
+
+
+-- set_by_lua, behind enter() where droidd said that the droid is awake: "" if it is; else "again" if the hook is to be asked once
+-- more, or "enough". nginx itself bounds the ways from location to location, but with an error.
+function _M.gone()
+    local var = ngx.var
+    if var.peer ~= "" then
+        return ""
+    end
+    -- Not ngx.ctx, which each way to another location empties.
+    local asked = (tonumber(var.asked) or 1) + 1
+    var.asked = asked
+    return asked <= ASKS and "again" or "enough"
 end
 
 

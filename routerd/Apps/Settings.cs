@@ -32,7 +32,7 @@ internal static class Settings
 
     public static DroidPolicy Policy(AppSettings s) => new(
         s.Health == "tcp" ? null : s.Health, Seconds(s.StartTimeout), Seconds(s.PauseAfter), Seconds(s.SnoozeAfter),
-        s.SnoozeWorkers == "on");
+        s.SnoozeWorkers == "on", s.Wake == "page", s.KeepAwake == "off" ? null : s.KeepAwake);
 
     public static DroidLimits Limits(AppSettings s) => new(
         Quantities.TryParseBytes(s.Memory, out var bytes) ? bytes : throw new FormatException($"memory '{s.Memory}' is stored"),

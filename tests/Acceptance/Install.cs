@@ -23,7 +23,8 @@ public sealed class Install : IAsyncLifetime
 
     public string Repository { get; } = Path.GetFullPath(Path.Combine(Path.GetDirectoryName(Here())!, "../.."));
 
-    public string Prefix { get; } = Path.Combine("/tmp", "appoxy-test-" + Path.GetRandomFileName()[..6]);
+    /// <summary>Where it is; one that was kept there is brought up to date.</summary>
+    public string Prefix { get; init; } = Path.Combine("/tmp", "appoxy-test-" + Path.GetRandomFileName()[..6]);
 
     public int HttpPort { get; } = FreePort();
 

@@ -24,10 +24,13 @@ public sealed class Shop(Install install) : IAsyncLifetime
     public Task DisposeAsync() => Task.CompletedTask;
 
     /// <summary>How often Docker has started the app's container since a moment.</summary>
-    public async Task<int> StartsSinceAsync(DateTimeOffset since)
+    public Task<int> StartsSinceAsync(DateTimeOffset since) => EventsSinceAsync("start", since);
+
+    /// <summary>How often something happened to the app's container since a moment, in Docker's word for it.</summary>
+    public async Task<int> EventsSinceAsync(string happened, DateTimeOffset since)
     {
         var ran = await install.DockerAsync("events", "--since", Stamp(since), "--until", Stamp(DateTimeOffset.UtcNow),
-            "--filter", $"label=appoxy.uid={Uid}", "--filter", "event=start", "--format", "{{.ID}}");
+            "--filter", $"label=appoxy.uid={Uid}", "--filter", "event=" + happened, "--format", "{{.ID}}");
         return ran.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Length;
     }
 

@@ -17,6 +17,7 @@ app.get('/status/:code', (req, res) => res.status(Number(req.params.code)).type(
 // Like one of Appoxy's own pages, and with headers that would steer nginx.
 app.get('/forged/:code', (req, res) => res.status(Number(req.params.code)).set('X-Appoxy-Page', 'own')
     .set('X-Accel-Redirect', '/.appoxy/page').type('text').send(`forged ${req.params.code}\n`));
+app.get('/events', (req, res) => res.type('text/event-stream').write('data: welcome\n\n'));
 app.get('/crash', () => process.exit(3));
 app.post('/sha256', (req, res) => {
     const hash = crypto.createHash('sha256');
