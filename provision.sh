@@ -305,7 +305,7 @@ stop() {
 
 # What is left where dockerd could not clean up after itself: processes of containers, the bridge, its rules, mounts.
 remove_leftovers() {
-  local bridge table rule mount folder
+  local bridge table rule mount folder tool chain
   if [[ -n $P ]]; then
     for folder in "$STATE"/docker/containers/*/; do
       folder=$(basename "$folder")
@@ -315,11 +315,20 @@ remove_leftovers() {
   fi
   for bridge in "$@"; do
     ip link delete "$bridge" 2>/dev/null || true
-    for table in filter nat; do
-      while IFS= read -r rule; do
-        # shellcheck disable=SC2086 # a rule is many words
-        iptables -w 5 -t $table -D ${rule#-A } 2>/dev/null || true
-      done < <(iptables -w 5 -t $table -S 2>/dev/null | grep -- "^-A .*$bridge" || true)
+    # Docker's rules and droidd's chains, in whichever table they are.
+    for tool in iptables iptables-legacy ip6tables ip6tables-legacy; do
+      command -v $tool >/dev/null || continue
+      # Only to ask for them would make the older tables.
+      [[ $tool != *-legacy || -s /proc/net/ip_tables_names || -s /proc/net/ip6_tables_names ]] || continue
+      for table in filter nat; do
+        while IFS= read -r rule; do
+          # shellcheck disable=SC2086 # a rule is many words
+          $tool -w 5 -t $table -D ${rule#-A } 2>/dev/null || true
+        done < <($tool -w 5 -t $table -S 2>/dev/null | grep -- "^-A .*$bridge" || true)
+      done
+      for chain in "$bridge.host" "$bridge.out"; do
+        $tool -w 5 -X "$chain" 2>/dev/null || true
+      done
     done
   done
   while IFS= read -r mount; do umount -l "$mount" 2>/dev/null || true; done < <(

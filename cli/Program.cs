@@ -21,6 +21,7 @@ var root = new RootCommand("Deploys apps to Appoxy and looks after them.")
     Routing.Define(),
     Env.Define(),
     Domains.Define(),
+    Volumes.Define(),
     Servers.Define(),
     Templates.Define(),
     Route.Define(),

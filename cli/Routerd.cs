@@ -68,6 +68,14 @@ internal sealed class Routerd : IDisposable
         return await response.Content.ReadAsStreamAsync(cancel);
     }
 
+    /// <summary>A file, as it comes; its first byte may take as long as it takes to make it.</summary>
+    public async Task<Stream> DownloadAsync(string path, CancellationToken cancel) =>
+        await (await SendAsync(HttpMethod.Get, path, null, UploadPatience, cancel)).Content.ReadAsStreamAsync(cancel);
+
+    /// <summary>Sends a file of any length.</summary>
+    public async Task PutAsync(string path, Stream file, CancellationToken cancel) =>
+        (await SendAsync(HttpMethod.Put, path, new StreamContent(file), UploadPatience, cancel)).Dispose();
+
     public void Dispose() => http.Dispose();
 
     private static ByteArrayContent Body<T>(T body)

@@ -34,6 +34,15 @@ public sealed record AppSettings
     public string? Memory { get; init; }
     public string? Cpus { get; init; }
 
+    /// <summary>How many processes and threads it may have.</summary>
+    public string? Pids { get; init; }
+
+    /// <summary>How much it may write beside its volumes.</summary>
+    public string? Disk { get; init; }
+
+    /// <summary><c>on</c>: it may write to its volumes and to /tmp alone.</summary>
+    public string? ReadOnly { get; init; }
+
     /// <summary>The port that the app listens on, or <c>auto</c>.</summary>
     public string? Port { get; init; }
 
@@ -98,6 +107,18 @@ public sealed record Deployment
 
 /// <summary>Body of <c>POST /v1/apps/{app}/domains</c>.</summary>
 public sealed record NewDomain(string? Hostname);
+
+/// <summary>Body of <c>POST /v1/apps/{app}/volumes</c>.</summary>
+/// <param name="Name">See <see cref="VolumeRules.IsName"/>.</param>
+/// <param name="Path">Where the app has it; null for <c>/NAME</c>.</param>
+public sealed record NewVolume(string? Name, string? Path = null);
+
+/// <summary>A volume of an app.</summary>
+/// <param name="Name">Its name within the app.</param>
+/// <param name="Path">Where the app has it.</param>
+/// <param name="CreatedAt">When it was asked for.</param>
+/// <param name="Bytes">What it holds; null while its droid-server does not answer.</param>
+public sealed record Volume(string Name, string Path, DateTimeOffset CreatedAt, long? Bytes = null);
 
 /// <summary>A hostname that an app is served at.</summary>
 public sealed record Domain(string Hostname, DateTimeOffset CreatedAt);

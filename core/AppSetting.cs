@@ -39,6 +39,11 @@ public sealed record AppSetting(
             { ZeroIsForAdmins = true },
         new("cpus", "cpus", "a number from 0.05 to 256, or 0 for no limit", "1", Cpus, s => s.Cpus, (s, v) => s with { Cpus = v })
             { ZeroIsForAdmins = true },
+        new("pids", "pids", "a number from 16 to 32768, or 0 for no limit", "256", Pids, s => s.Pids, (s, v) => s with { Pids = v })
+            { ZeroIsForAdmins = true },
+        new("disk", "disk", "a size from 16m, or 0 for no limit", "2g", Memory, s => s.Disk, (s, v) => s with { Disk = v })
+            { ZeroIsForAdmins = true },
+        new("read-only", "readOnly", "on or off", "off", v => v is "on" or "off" ? v : null, s => s.ReadOnly, (s, v) => s with { ReadOnly = v }),
         new("port", "port", "auto, or a port from 1 to 65535", "auto", Port, s => s.Port, (s, v) => s with { Port = v }),
         new("buildpacks", "buildpacks", "images of buildpacks separated by commas, or none", "none", Buildpacks,
             s => s.Buildpacks, (s, v) => s with { Buildpacks = v }),
@@ -61,6 +66,10 @@ public sealed record AppSetting(
     private static string? Cpus(string text) =>
         text.Length <= 8 && decimal.TryParse(text, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var cpus)
         && cpus is 0 or (>= 0.05m and <= 256) && cpus == Math.Round(cpus, 2) ? cpus.ToString("0.##", CultureInfo.InvariantCulture) : null;
+
+    private static string? Pids(string text) =>
+        int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var pids) && pids is 0 or (>= 16 and <= 32768)
+            ? pids.ToString(CultureInfo.InvariantCulture) : null;
 
     private static string? Port(string text) =>
         text == "auto" || (text.Length <= 5 && ushort.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var port) && port > 0)

@@ -48,6 +48,9 @@ public sealed record DroidSpec
     /// <summary>What one container may use.</summary>
     public DroidLimits Limits { get; set; } = new();
 
+    /// <summary>What the app keeps over restarts and deployments; a change replaces the container.</summary>
+    public IReadOnlyList<DroidVolume> Volumes { get; set; } = [];
+
     /// <summary>When the droid counts as ready and as idle.</summary>
     public DroidPolicy Policy { get; set; } = new();
 
@@ -79,7 +82,22 @@ public sealed record GitSource(string Url, string? Ref);
 /// <summary>What one container may use; 0 means no limit.</summary>
 /// <param name="MemoryBytes">Memory, in bytes.</param>
 /// <param name="Cpus">Processors, as 0.5.</param>
-public sealed record DroidLimits(long MemoryBytes = 512L << 20, double Cpus = 1);
+/// <param name="Pids">Processes and threads.</param>
+/// <param name="DiskBytes">What it may write beside its volumes, in bytes.</param>
+/// <param name="ReadOnly">Whether it may write to its volumes and to /tmp alone, which then is in its memory.</param>
+public sealed record DroidLimits(
+    long MemoryBytes = 512L << 20, double Cpus = 1, long Pids = 256, long DiskBytes = 2L << 30, bool ReadOnly = false);
+
+/// <summary>A folder that outlives the containers that have it.</summary>
+/// <param name="Id">Made as a uid is, and never used again: a new volume of an old name is empty.</param>
+/// <param name="Name">The owner's name for it.</param>
+/// <param name="Path">Where the containers have it.</param>
+public sealed record DroidVolume(string Id, string Name, string Path);
+
+/// <summary>A volume as its droid-server sees it.</summary>
+/// <param name="Id"><see cref="DroidVolume.Id"/>.</param>
+/// <param name="Bytes">What it holds.</param>
+public sealed record VolumeSize(string Id, long Bytes);
 
 /// <summary>When a droid counts as ready and as idle. Times in seconds; 0 means never.</summary>
 /// <param name="Health">The path that must answer 2xx or 3xx, or null for a TCP accept.</param>

@@ -34,6 +34,18 @@ public sealed class DroiddSettings
     /// <summary>The Docker network that builds run on, apart from the droids.</summary>
     public string BuildNetwork { get; set; } = "droid-build";
 
+    /// <summary>
+    /// <c>required</c>: droids neither start nor build unless they are kept from this machine, from private networks and from each
+    /// other. <c>off</c>: no such rules are made, and whoever runs an app here is trusted with all that the machine can reach.
+    /// </summary>
+    public string Isolation { get; set; } = "required";
+
+    /// <summary>Private networks or addresses that droids and builds may reach all the same, such as <c>10.20.0.0/24</c>.</summary>
+    public string[] PrivateNetworks { get; set; } = [];
+
+    /// <summary>This machine's TCP ports that droids may reach: where visitors come in, so that apps find each other by their hosts.</summary>
+    public int[] HostPorts { get; set; } = [];
+
     /// <summary>Holds a folder for each droid: its spec, its build logs and its events.</summary>
     public string DataDir { get; set; } = "";
 
@@ -76,6 +88,12 @@ public sealed class DroiddSettings
     /// <summary>What builders are made on where an app names its buildpacks: the first that all of them support. Empty for the usual ones.</summary>
     public BuildStack[] Stacks { get; set; } = [];
 
+    /// <summary>What is kept free of the disk that Docker writes to: below it, the droid that writes most is ended. 0 for nothing.</summary>
+    public string DiskReserve { get; set; } = "1g";
+
+    /// <summary>How much one volume may hold; 0 for no limit.</summary>
+    public string VolumeLimit { get; set; } = "10g";
+
     /// <summary>How many versions before the live one are kept for a roll-back.</summary>
     public int KeptVersions { get; set; } = 1;
 
@@ -101,6 +119,10 @@ public sealed class DroiddSettings
     internal long UploadBytes => Bytes(UploadLimit);
 
     internal long SourceBytes => Bytes(SourceLimit);
+
+    internal long DiskReserveBytes => Bytes(DiskReserve);
+
+    internal long VolumeBytes => Bytes(VolumeLimit);
 
     internal long BuildMemoryBytes => Bytes(BuildMemory);
 
@@ -154,6 +176,12 @@ internal sealed class DroiddSettingsValidator : IValidateOptions<DroiddSettings>
             yield return $"docker is '{s.Docker}': give unix:///path";
         if (!IPNetwork.TryParse(s.Subnet, out var subnet) || subnet.PrefixLength is < 8 or > 28)
             yield return $"subnet is '{s.Subnet}': give a network of at least 16 addresses such as 10.210.0.0/16";
+        if (s.Isolation is not ("required" or "off"))
+            yield return $"isolation is '{s.Isolation}': give required or off";
+        foreach (var network in s.PrivateNetworks.Where(n => !Networks.TryNormalize(n, out var normal) || normal != n))
+            yield return $"privateNetworks: '{network}': give networks such as 10.20.0.0/24 or 10.20.0.7/32";
+        if (s.HostPorts.Length > 15 || s.HostPorts.Any(port => port is < 1 or > 65535))
+            yield return "hostPorts: give at most 15 ports from 1 to 65535";
         foreach (var (key, path) in new[] { ("hookSocket", s.HookSocket), ("dataDir", s.DataDir), ("nginxSocket", s.NginxSocket) })
         {
             if (!Path.IsPathFullyQualified(path))
@@ -167,10 +195,11 @@ internal sealed class DroiddSettingsValidator : IValidateOptions<DroiddSettings>
             if (!Quantities.TryParseSeconds(time, out var seconds) || seconds == 0)
                 yield return $"{key} is '{time}': give a time such as 90s or 10m";
         }
-        foreach (var (key, size) in new[] { ("uploadLimit", s.UploadLimit), ("sourceLimit", s.SourceLimit), ("buildMemory", s.BuildMemory) })
+        foreach (var (key, size) in new[] { ("uploadLimit", s.UploadLimit), ("sourceLimit", s.SourceLimit), ("buildMemory", s.BuildMemory),
+            ("diskReserve", s.DiskReserve), ("volumeLimit", s.VolumeLimit) })
         {
-            // Docker refuses less than 6 MiB of memory; 0 lifts that limit alone.
-            if (!Quantities.TryParseBytes(size, out var bytes) || (bytes < 6 << 20 && (bytes != 0 || key != "buildMemory")))
+            // Docker refuses less than 6 MiB of memory; 0 lifts limits, but not those of uploads.
+            if (!Quantities.TryParseBytes(size, out var bytes) || (bytes < 6 << 20 && (bytes != 0 || key is "uploadLimit" or "sourceLimit")))
                 yield return $"{key} is '{size}': give a size from 6m such as 100m or 2g";
         }
         if (s.Builds != "auto"

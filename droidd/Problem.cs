@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Appoxy.Droidd.Builds;
+using Appoxy.Droidd.Isolation;
 using Docker.DotNet;
 using Microsoft.AspNetCore.Diagnostics;
 
@@ -21,6 +22,7 @@ internal sealed partial class ProblemWriter(IProblemDetailsService problems, ILo
         var (status, detail) = exception switch
         {
             Problem problem => (problem.Status, problem.Message),
+            IsolationException closed => (503, closed.Message + "."),
             BadHttpRequestException { InnerException: JsonException } or JsonException => (400, "The body is not the JSON that is expected here."),
             BadHttpRequestException bad => (bad.StatusCode, bad.Message),
             DockerApiException docker => (502, $"Docker refused: {DockerFault.Words(docker)}"),

@@ -4,8 +4,10 @@ using Appoxy.Droidd.Builds;
 using Appoxy.Droidd.Droids;
 using Appoxy.Droidd.Hooks;
 using Appoxy.Droidd.Images;
+using Appoxy.Droidd.Isolation;
 using Appoxy.Droidd.LocalNginx;
 using Appoxy.Droidd.Snooze;
+using Appoxy.Droidd.Volumes;
 using Appoxy.Nginx;
 using Docker.DotNet;
 using Microsoft.Extensions.Options;
@@ -37,7 +39,7 @@ builder.Services.AddSingleton(s => s.GetRequiredService<IOptions<DroiddSettings>
 builder.Services.AddSingleton(TimeProvider.System);
 builder.Services.AddSingleton(s => new DockerClientBuilder()
     .WithEndpoint(new Uri(s.GetRequiredService<DroiddSettings>().Docker)).WithTimeout(TimeSpan.FromMinutes(2)).Build());
-builder.Services.AddSingleton<DroidContainers>();
+builder.Services.AddSingleton<Firewall>().AddSingleton<DroidContainers>();
 builder.Services.AddSingleton<DockerEvents>();
 builder.Services.AddSingleton<DroidImages>();
 builder.Services.AddSingleton<DroidDict>();
@@ -55,6 +57,8 @@ builder.Services.AddHostedService(s => ActivatorUtilities.CreateInstance<LogRota
 builder.Services.AddSingleton<DroidServer>().AddHostedService(s => s.GetRequiredService<DroidServer>());
 builder.Services.AddHostedService<ExitWatch>();
 builder.Services.AddHostedService<IdleWatch>();
+builder.Services.AddSingleton<DroidVolumes>().AddSingleton<VolumeCopy>();
+builder.Services.AddHostedService<DiskWatch>().AddHostedService<MemoryWatch>();
 builder.Services.AddProblemDetails();
 builder.Services.AddExceptionHandler<ProblemWriter>();
 builder.Services.ConfigureHttpJsonOptions(o => AppoxyJson.Configure(o.SerializerOptions));
@@ -80,6 +84,7 @@ app.UseStatusCodePages();
 app.Use(Sockets.KeepApart);
 app.MapWakeHook();
 app.MapDroids();
+app.MapVolumes();
 app.MapTemplates();
 await app.StartAsync();
 Sockets.Restrict(app.Services.GetRequiredService<DroiddSettings>());

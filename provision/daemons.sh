@@ -52,6 +52,7 @@ EOF
   "docker": "$DOCKER_HOST",
   "network": "droid-net",
   "subnet": "${conf[subnet]}",
+  "hostPorts": [${conf[http-port]}, ${conf[https-port]}],
   "dataDir": "$STATE/droids",
   "nginxSocket": "$RUN/local-nginx.sock",
   "nginx": $(nginx_settings local "$STATE/droids.snapshot")

@@ -11,6 +11,7 @@ using Appoxy.Routerd.Routing;
 using Appoxy.Routerd.Servers;
 using Appoxy.Routerd.Templates;
 using Appoxy.Routerd.Users;
+using Appoxy.Routerd.Volumes;
 using Microsoft.Extensions.Options;
 using Npgsql;
 using OpenTelemetry.Metrics;
@@ -45,6 +46,7 @@ try
     builder.Services.AddSingleton<TemplateSync>().AddHostedService(s => s.GetRequiredService<TemplateSync>());
     builder.Services.AddHostedService<Reconcile>();
     builder.Services.AddSingleton<Removals>().AddHostedService(s => s.GetRequiredService<Removals>());
+    builder.Services.AddSingleton<VolumeRemovals>().AddHostedService(s => s.GetRequiredService<VolumeRemovals>());
     builder.Services.AddSingleton<DeploymentRunner>().AddHostedService(s => s.GetRequiredService<DeploymentRunner>());
     builder.Services.AddSingleton<RouteMetrics>().AddHostedService<Publisher>();
     builder.Services.AddHostedService<RouteSnapshot>();
@@ -74,6 +76,7 @@ try
     v1.MapDeployments();
     v1.MapDomains();
     v1.MapDroids();
+    v1.MapVolumes();
     v1.MapServers();
     v1.MapRoutes();
     v1.MapRouting();

@@ -2,6 +2,7 @@ using System.Security.Cryptography;
 using System.Text;
 using Appoxy.Droidd.Droids;
 using Appoxy.Droidd.Images;
+using Appoxy.Droidd.Isolation;
 
 namespace Appoxy.Droidd.Builds;
 
@@ -16,7 +17,8 @@ internal delegate void BuildProgress(string state, string? commit = null, int? a
 /// roll-back, a prebuilt one, one that was built alike, and else a build.
 /// </summary>
 internal sealed class ImageBuild(
-    GitClone git, UploadedFolder uploads, DockerfileBuild dockerfile, PackBuild pack, DroidImages images, BuildQueue queue)
+    GitClone git, UploadedFolder uploads, DockerfileBuild dockerfile, PackBuild pack, DroidImages images, BuildQueue queue,
+    Firewall firewall)
 {
     /// <summary>Brings the image of a spec here.</summary>
     /// <exception cref="BuildException">It can't be had.</exception>
@@ -67,6 +69,7 @@ internal sealed class ImageBuild(
             log.Say($"-----> Waiting: {ahead} {(ahead == 1 ? "build comes" : "builds come")} first");
             progress(DeploymentStates.Queued, ahead: ahead);
         }, cancel);
+        firewall.Require();
         progress(DeploymentStates.Fetching);
         var (source, work) = (folder.Source(spec.Deployment), folder.Deployment(spec.Deployment));
         string version;

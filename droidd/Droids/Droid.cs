@@ -55,6 +55,9 @@ internal sealed partial class Droid(
     /// <summary>How long visitors wait in the hook for requests in flight to end; then the droid stays awake for them.</summary>
     private static readonly TimeSpan Courtesy = TimeSpan.FromMilliseconds(500);
     private static readonly TimeSpan LongestBackOff = TimeSpan.FromMinutes(2);
+    private static readonly TimeSpan LongestEviction = TimeSpan.FromMinutes(10);
+    private static readonly TimeSpan MemoryNoteInterval = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan TroubleShown = TimeSpan.FromMinutes(10);
 
     private readonly SemaphoreSlim gate = new(1, 1);
     private readonly Lock wakeLock = new();
@@ -66,6 +69,8 @@ internal sealed partial class Droid(
     private long retryAt;
     private int failures;
     private (string Text, IReadOnlyList<AwakeWindow> Windows) awake = ("", []);
+    private int evictions;
+    private DateTimeOffset? ranOutOfMemory;
 
     public string Uid => uid;
 
@@ -402,7 +407,7 @@ internal sealed partial class Droid(
         await containers.RenameAsync(first.Id, uid, cancel);
         var now = time.GetUtcNow();
         processes = InOrder(next.Select(c => new DroidProcess(c.Id == first.Id ? c with { Name = uid } : c, DroidStates.Running, now)));
-        (Starts, failures) = (1, 0);
+        (Starts, failures, evictions, ranOutOfMemory) = (1, 0, 0, null);
         Activate();
         await BecomeAsync(DroidStates.Running, null, cancel);
         return old;
@@ -593,6 +598,88 @@ internal sealed partial class Droid(
         DroidStates.Paused => seen.State == "paused",
         _ => seen.State is not ("running" or "paused" or "restarting"),
     };
+
+    /// <summary>Ends a container that has filled its disk, before it fills the machine's; later visits start it with a fresh one.</summary>
+    /// <param name="container">The container that was found to be at fault.</param>
+    /// <param name="error">What it did, for its owner.</param>
+    /// <param name="cancel">Ends the wait for what else is done with the droid.</param>
+    public async Task EvictAsync(string container, string error, CancellationToken cancel)
+    {
+        using var held = await HoldAsync(cancel);
+        if (processes.FirstOrDefault(p => p.Container.Id == container) is not { } process)
+            return;
+        var backOff = TimeSpan.FromSeconds(Math.Min(15 * Math.Pow(2, evictions++), LongestEviction.TotalSeconds));
+        Note(process.Name, DroidStates.Crashed, error);
+        var serves = HasOpenWeb();
+        if (process.IsWeb)
+            await TellDictAsync(serves ? State! : DroidStates.Crashed, cancel);
+        if (!serves)
+            retryAt = time.GetTimestamp() + (long)(backOff.TotalSeconds * time.TimestampFrequency);
+        // Half of it would be a droid without a container.
+        var anew = await containers.RenewAsync(process.Container, CancellationToken.None);
+        processes = [.. processes.Select(p => p.Container.Id == container ? p with { Container = anew } : p)];
+        Tell($"{error}; {(processes.Count == 1 ? "it" : process.Name)} was ended, what it had written outside of volumes is gone, and "
+            + (serves ? "it is started anew" : $"a visit after {backOff.TotalSeconds:0} s starts it anew"));
+        if (process.IsWeb && !serves)
+            await BecomeAsync(DroidStates.Crashed, error, CancellationToken.None);
+    }
+
+    /// <summary>Does something while the droid's containers do nothing; visitors who come meanwhile wait.</summary>
+    /// <param name="freeze">Whether they are frozen for it, or else stopped and started again.</param>
+    /// <param name="work">What to do.</param>
+    /// <param name="cancel">Ends the wait for what else is done with the droid.</param>
+    public async Task AtRestAsync(bool freeze, Func<Task> work, CancellationToken cancel)
+    {
+        using var held = await HoldAsync(cancel);
+        var awake = Live is not null && State is DroidStates.Running or DroidStates.Crashed;
+        var before = State;
+        var frozen = new List<string>();
+        if (awake)
+            await TellDictAsync(freeze ? DroidStates.Paused : DroidStates.Snoozed, cancel);
+        try
+        {
+            // Workers may run while the web sleeps.
+            foreach (var process in processes)
+            {
+                if (await containers.InspectAsync(process.Container.Id, cancel) is not { Running: true } seen)
+                    continue;
+                if (!freeze)
+                    await containers.StopAsync(process.Container.Id, cancel);
+                else if (seen is { Paused: false, Restarting: false })
+                {
+                    await containers.PauseAsync(process.Container.Id, cancel);
+                    frozen.Add(process.Container.Id);
+                }
+            }
+            await work();
+        }
+        finally
+        {
+            foreach (var id in frozen)
+                await containers.TryUnpauseAsync(id, CancellationToken.None);
+            if (awake && freeze)
+                await BecomeAsync(before!, Error, CancellationToken.None);
+            else if (!freeze && before == DroidStates.Paused)
+                await BecomeAsync(DroidStates.Snoozed, null, CancellationToken.None);
+            else if (awake)
+                await StartAsync(lifetime.Token);
+            if (awake)
+                Activate();
+        }
+    }
+
+    /// <summary>Takes note that the kernel ended a process of the droid for its memory limit; the app itself may live on.</summary>
+    public void NoteOutOfMemory()
+    {
+        var now = time.GetUtcNow();
+        if (ranOutOfMemory is not { } last || now - last > MemoryNoteInterval)
+            Tell($"the app ran out of memory: it may use {Quantities.FormatBytes(Live?.Spec.Limits.MemoryBytes ?? 0)} (appoxy settings NAME memory=…)");
+        ranOutOfMemory = now;
+    }
+
+    /// <summary>What its owner should know although it runs; null if nothing.</summary>
+    public string? Trouble => ranOutOfMemory is { } at && time.GetUtcNow() - at < TroubleShown
+        ? $"it ran out of memory at {at.UtcDateTime:HH:mm:ss} UTC" : null;
 
     /// <summary>Gives up a start that is under way: the droid is about to be deleted.</summary>
     public Task EndAsync() => lifetime.CancelAsync();

@@ -2,6 +2,8 @@ using System.Globalization;
 using System.Net;
 using System.Text.Json;
 using Appoxy.Droidd.Builds;
+using Appoxy.Droidd.Isolation;
+using Appoxy.Droidd.Volumes;
 using Docker.DotNet;
 using Docker.DotNet.Models;
 
@@ -59,10 +61,18 @@ internal sealed record NewContainer(DroidSpec Spec, string ImageId, IReadOnlyLis
 internal sealed record ContainerState(bool Running, bool Paused, bool Restarting, bool OutOfMemory, long ExitCode, long Restarts);
 
 /// <summary>The droids' containers in Docker. They are known by their labels, so that Docker's list is the whole truth.</summary>
-internal sealed class DroidContainers(DockerClient docker, DroiddSettings settings)
+internal sealed class DroidContainers(DockerClient docker, DroiddSettings settings, Firewall firewall, DroidVolumes volumes)
 {
     /// <summary>Where an app listens that says nothing else.</summary>
     public const int DefaultPort = 7000;
+
+    private const long MostOpenFiles = 65536;
+
+    // More than droidd's own, dockerd may not be allowed to give; both have theirs from the same supervisor.
+    private static readonly long OpenFiles = Math.Min(MostOpenFiles, File.ReadLines("/proc/self/limits")
+        .Where(l => l.StartsWith("Max open files", StringComparison.Ordinal))
+        .Select(l => long.TryParse(l.Split(' ', StringSplitOptions.RemoveEmptyEntries)[4], out var hard) ? hard : MostOpenFiles)
+        .FirstOrDefault(MostOpenFiles));
 
     private readonly SemaphoreSlim addressGate = new(1, 1);
     private uint lastOffset;
@@ -119,8 +129,10 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
     /// <param name="cancel">Ends the attempt before anything is made.</param>
     public async Task<DroidContainer> CreateAsync(NewContainer wanted, string? name, CancellationToken cancel)
     {
+        firewall.Require();
         name ??= $"{wanted.Spec.Uid}.{wanted.Release}.{wanted.Process}";
         await RemoveAsync(name, cancel);
+        await volumes.EnsureAsync(wanted.Spec.Uid, wanted.Spec.Volumes, cancel);
         await addressGate.WaitAsync(cancel);
         try
         {
@@ -144,7 +156,7 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
     {
         try
         {
-            await docker.Containers.StartContainerAsync(made.Id, new(), CancellationToken.None);
+            await StartAsync(made.Id, CancellationToken.None);
         }
         catch (DockerApiException e) when (DockerFault.Words(e) is var words && words.Contains("exec: ", StringComparison.Ordinal))
         {
@@ -190,7 +202,13 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
             Memory = spec.Limits.MemoryBytes,
             MemorySwap = spec.Limits.MemoryBytes,
             NanoCPUs = (long)(spec.Limits.Cpus * 1e9),
-            PidsLimit = 1024,
+            PidsLimit = spec.Limits.Pids,
+            // Where the machine's own memory ends, an app goes before a daemon or the database.
+            OomScoreAdj = 500,
+            Ulimits = [new Ulimit { Name = "nofile", Soft = OpenFiles, Hard = OpenFiles }],
+            Mounts = [.. spec.Volumes.Select(v => new Mount { Type = "volume", Source = DroidVolumes.NameOf(v.Id), Target = v.Path })],
+            ReadonlyRootfs = spec.Limits.ReadOnly,
+            Tmpfs = spec.Limits.ReadOnly ? new Dictionary<string, string> { ["/tmp"] = "rw,nosuid,nodev,mode=1777" } : null,
             // An app as process 1 would ignore SIGTERM and leave zombies.
             Init = true,
             CapDrop = ["ALL"],
@@ -200,7 +218,12 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
             LogConfig = new LogConfig
             {
                 Type = "json-file",
-                Config = new Dictionary<string, string> { ["max-size"] = "10m", ["max-file"] = "3" },
+                Config = new Dictionary<string, string>
+                {
+                    ["max-size"] = "10m", ["max-file"] = "3",
+                    // Who writes more than dockerd can take loses lines; else dockerd would take all of the processors to keep up.
+                    ["mode"] = "non-blocking", ["max-buffer-size"] = "1m",
+                },
             },
         },
         NetworkingConfig = new NetworkingConfig
@@ -242,7 +265,15 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
     public Task RenameAsync(string id, string name, CancellationToken cancel) =>
         docker.Containers.RenameContainerAsync(id, new() { NewName = name }, cancel);
 
-    public Task StartAsync(string id, CancellationToken cancel) => docker.Containers.StartContainerAsync(id, new(), cancel);
+    /// <exception cref="IsolationException">Nothing keeps it apart.</exception>
+    public Task StartAsync(string id, CancellationToken cancel)
+    {
+        firewall.Require();
+        return docker.Containers.StartContainerAsync(id, new(), cancel);
+    }
+
+    public Task RestartAsync(string id, CancellationToken cancel) =>
+        docker.Containers.RestartContainerAsync(id, new() { WaitBeforeKillSeconds = 10 }, cancel);
 
     public Task PauseAsync(string id, CancellationToken cancel) => docker.Containers.PauseContainerAsync(id, cancel);
 
@@ -284,6 +315,45 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
         await docker.Containers.StopContainerAsync(id, new() { WaitBeforeKillSeconds = 10 }, cancel);
     }
 
+    /// <summary>
+    /// Makes a droid's container anew from its image, with nothing of what it had written beside its volumes. It is not started.
+    /// </summary>
+    public async Task<DroidContainer> RenewAsync(DroidContainer old, CancellationToken cancel)
+    {
+        await addressGate.WaitAsync(cancel);
+        try
+        {
+            await docker.Containers.StopContainerAsync(old.Id, new() { WaitBeforeKillSeconds = 0 }, cancel);
+            await RemoveAsync(old.Id, cancel);
+            var address = IPEndPoint.Parse(old.Address).Address;
+            var created = await docker.Containers.CreateContainerAsync(Parameters(new NewContainer(old.Spec, old.ImageId, old.Types, old.Release, old.Type, old.Number), old.Spec, old.Name, address), CancellationToken.None);
+            await KeepUpAsync(created.ID, CancellationToken.None);
+            return old with { Id = created.ID, State = "created" };
+        }
+        finally
+        {
+            addressGate.Release();
+        }
+    }
+
+    /// <summary>The folder that holds what a container has written; null where Docker's storage keeps it in another way.</summary>
+    public async Task<string?> UpperFolderAsync(string id, CancellationToken cancel)
+    {
+        var seen = await docker.Containers.InspectContainerAsync(id, cancel);
+        return seen.GraphDriver?.Data?.TryGetValue("UpperDir", out var folder) == true && Path.IsPathFullyQualified(folder) ? folder : null;
+    }
+
+    /// <summary>What a container has written, in bytes, where no folder tells.</summary>
+    public async Task<long> WrittenAsync(string id, CancellationToken cancel) =>
+        (await docker.Containers.ListContainersAsync(new()
+        {
+            Size = true, Filters = new Dictionary<string, IDictionary<string, bool>> { ["id"] = new Dictionary<string, bool> { [id] = true } },
+        }, cancel)).Sum(c => c.SizeRw ?? 0);
+
+    /// <summary>Where Docker keeps images, containers and volumes.</summary>
+    public async Task<string> RootAsync(CancellationToken cancel) =>
+        (await docker.System.GetSystemInfoAsync(cancel)).DockerRootDir ?? throw new IOException("Docker does not tell where it keeps its files");
+
     /// <summary>Removes a container by id or name; one that is not there is no fault.</summary>
     public async Task RemoveAsync(string id, CancellationToken cancel)
     {
@@ -306,8 +376,10 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
         return (output + errors).Split('\n', StringSplitOptions.RemoveEmptyEntries);
     }
 
-    /// <summary>Makes the networks of droids and of builds where they are missing.</summary>
-    public async Task EnsureNetworksAsync(CancellationToken cancel)
+    /// <summary>Makes the networks of droids and of builds where they are missing, and sees to it that they are closed.</summary>
+    /// <param name="anew">Whether Docker may have been started again.</param>
+    /// <param name="cancel">Ends it.</param>
+    public async Task EnsureNetworksAsync(bool anew, CancellationToken cancel)
     {
         var there = (await docker.Networks.ListNetworksAsync(cancellationToken: cancel)).Select(n => n.Name).ToHashSet();
         // Containers of one network can't reach each other.
@@ -322,5 +394,6 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
         }
         if (!there.Contains(settings.BuildNetwork))
             await docker.Networks.CreateNetworkAsync(new() { Name = settings.BuildNetwork, Driver = "bridge", Options = options }, cancel);
+        await firewall.EnsureAsync(anew || !there.Contains(settings.Network) || !there.Contains(settings.BuildNetwork), cancel);
     }
 }

@@ -158,6 +158,11 @@ internal static class DroidEndpoints
             return "port must be from 1 to 65535.";
         if (spec.Limits.MemoryBytes is not 0 and < 6 << 20 || spec.Limits.Cpus is not 0 and (< 0.01 or > 1024))
             return "limits: memory must be 6 MiB or more, cpus from 0.01 to 1024; 0 means no limit.";
+        if (spec.Limits.Pids is not 0 and < 16 || spec.Limits.DiskBytes is not 0 and < 1 << 20)
+            return "limits: pids must be 16 or more, diskBytes 1 MiB or more; 0 means no limit.";
+        if (spec.Volumes.Any(v => !Names.IsUid(v.Id) || !VolumeRules.IsName(v.Name) || !VolumeRules.IsPath(v.Path))
+            || spec.Volumes.DistinctBy(v => v.Path).Count() != spec.Volumes.Count)
+            return $"volumes: each needs an id, a name, and for itself {VolumeRules.PathExample}.";
         if (spec.Policy is { StartTimeout: < 1 or > 600 } or { PauseAfter: < 0 } or { SnoozeAfter: < 0 })
             return "policy: startTimeout must be from 1 to 600 seconds, pauseAfter and snoozeAfter 0 or more.";
         if (spec.Policy.Health is { } health && (!health.StartsWith('/') || health.Any(c => c is <= ' ' or > '~')))

@@ -2,13 +2,14 @@ using System.Collections.Concurrent;
 using Appoxy.Droidd.Builds;
 using Appoxy.Droidd.Images;
 using Appoxy.Droidd.LocalNginx;
+using Appoxy.Droidd.Volumes;
 using Docker.DotNet;
 
 namespace Appoxy.Droidd.Droids;
 
 /// <summary>All droids of this server. At start it learns them from Docker; then it watches what Docker does without being told.</summary>
 internal sealed partial class DroidServer(
-    DroidContainers containers, DroidDict dict, DroidImages images, PackBuild packs, DeployTools tools, DroiddSettings settings,
+    DroidContainers containers, DroidDict dict, DroidImages images, PackBuild packs, DroidVolumes volumes, DeployTools tools, DroiddSettings settings,
     DockerEvents events, ILogger<DroidServer> log, TimeProvider time) : BackgroundService
 {
     private static readonly TimeSpan WatchInterval = TimeSpan.FromSeconds(2);
@@ -77,6 +78,7 @@ internal sealed partial class DroidServer(
             folder.Delete();
             foreach (var container in (await containers.ListAsync(cancel)).Where(c => c.Spec.Uid == uid))
                 await containers.RemoveAsync(container.Id, cancel);
+            await volumes.DeleteAllAsync(uid, cancel);
             await images.DeleteAllAsync(uid, cancel);
             await packs.ForgetAsync(uid, cancel);
             droids.TryRemove(uid, out _);
@@ -118,7 +120,7 @@ internal sealed partial class DroidServer(
             App = spec.App,
             Generation = spec.Generation,
             State = state,
-            Error = droid.Error ?? (live is null ? deployment.Error : null),
+            Error = droid.Error ?? (live is null ? deployment.Error : droid.Trouble),
             Deployment = deployment,
             Live = live is null ? null
                 : new LiveDroid(live.Spec.Deployment, live.Id, live.ImageId, live.Address, droid.ActiveSince, droid.Starts),
@@ -143,7 +145,7 @@ internal sealed partial class DroidServer(
         {
             try
             {
-                await containers.EnsureNetworksAsync(stoppingToken);
+                await containers.EnsureNetworksAsync(anew: true, stoppingToken);
                 await RecoverAsync(stoppingToken);
                 recovered.SetResult();
                 LogRecovered(log, droids.Count);
@@ -155,7 +157,8 @@ internal sealed partial class DroidServer(
             }
         }
         _ = events.FollowAsync(stoppingToken);
-        var (whole, unsettled) = (false, new HashSet<string>());
+        // Docker may be another one, or started anew, whenever it can be listened to again.
+        var (whole, anew, unsettled) = (false, false, new HashSet<string>());
         for (var looked = time.GetTimestamp(); ; )
         {
             var wait = unsettled.Count > 0 || whole ? WatchInterval : WholeInterval - time.GetElapsedTime(looked);
@@ -166,8 +169,9 @@ internal sealed partial class DroidServer(
                 whole |= touched.All || unsettled.Count > FewContainers || time.GetElapsedTime(looked) >= WholeInterval;
                 if (whole)
                     looked = time.GetTimestamp();
-                unsettled = await WatchAsync(whole ? null : unsettled, stoppingToken);
-                whole = false;
+                anew |= touched.All;
+                unsettled = await WatchAsync(whole ? null : unsettled, anew, stoppingToken);
+                (whole, anew) = (false, false);
             }
             catch (Exception e) when (IsDockerFault(e, stoppingToken))
             {
@@ -233,15 +237,16 @@ internal sealed partial class DroidServer(
 
     /// <summary>Compares droids with what Docker has.</summary>
     /// <param name="ids">The containers to look at; null for all.</param>
+    /// <param name="anew">Whether Docker may have been started again.</param>
     /// <param name="cancel">Ends the look.</param>
     /// <returns>The containers that are on their way to what they should be, and want another look soon.</returns>
-    private async Task<HashSet<string>> WatchAsync(IReadOnlyCollection<string>? ids, CancellationToken cancel)
+    private async Task<HashSet<string>> WatchAsync(IReadOnlyCollection<string>? ids, bool anew, CancellationToken cancel)
     {
         var before = droids.Values
             .Select(e => (Entry: e, Processes: (IReadOnlyList<DroidProcess>)[.. e.Droid.Processes.Where(p => ids?.Contains(p.Container.Id) != false)]))
             .Where(b => b.Processes.Count > 0).ToList();
         if (ids is null)
-            await containers.EnsureNetworksAsync(cancel);
+            await containers.EnsureNetworksAsync(anew, cancel);
         else if (before.Count == 0)
             return [];
         var unsettled = new HashSet<string>();

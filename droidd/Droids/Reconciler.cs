@@ -123,6 +123,7 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
 
     private static bool NeedsNewContainer(DroidSpec wanted, DroidSpec has) =>
         wanted.Deployment == has.Deployment && ((wanted.Port is not null && wanted.Port != has.Port) || wanted.Limits != has.Limits
+        || !wanted.Volumes.SequenceEqual(has.Volumes)
         || wanted.Env.Count != has.Env.Count || wanted.Env.Except(has.Env).Any());
 
     private async Task DeployAsync(DroidSpec spec, CancellationToken stop)

@@ -35,12 +35,15 @@ internal static class Settings
         s.SnoozeWorkers == "on", s.Wake == "page", s.KeepAwake == "off" ? null : s.KeepAwake);
 
     public static DroidLimits Limits(AppSettings s) => new(
-        Quantities.TryParseBytes(s.Memory, out var bytes) ? bytes : throw new FormatException($"memory '{s.Memory}' is stored"),
-        double.Parse(s.Cpus!, CultureInfo.InvariantCulture));
+        Bytes(s.Memory), double.Parse(s.Cpus!, CultureInfo.InvariantCulture), long.Parse(s.Pids!, CultureInfo.InvariantCulture),
+        Bytes(s.Disk), s.ReadOnly == "on");
 
     public static int? Port(AppSettings s) => s.Port == "auto" ? null : int.Parse(s.Port!, CultureInfo.InvariantCulture);
 
     public static IReadOnlyList<string> Buildpacks(AppSettings s) => s.Buildpacks == "none" ? [] : s.Buildpacks!.Split(',');
+
+    private static long Bytes(string? text) =>
+        Quantities.TryParseBytes(text, out var bytes) ? bytes : throw new FormatException($"size '{text}' is stored");
 
     private static int Seconds(string? text) =>
         Quantities.TryParseSeconds(text, out var seconds) ? seconds : throw new FormatException($"duration '{text}' is stored");

@@ -15,7 +15,9 @@ internal static class Spec
     {
         var row = await db.FirstAsync<SpecRow>("""
             select a.uid, a.name, a.generation, a.desired, a.settings, a.env, a.formation, p.server, d.number, d.source, d.builder, d.by_admin,
-                   d.rebuild, d.rollback_to
+                   d.rebuild, d.rollback_to,
+                   (select coalesce(json_agg(json_build_object('id', v.id, 'name', v.name, 'path', v.path) order by v.name), '[]')::text
+                    from volumes v where v.app_uid = a.uid) as volumes
             from apps a
             join placements p on p.app_uid = a.uid
             cross join lateral (
@@ -42,6 +44,7 @@ internal static class Spec
             Port = Settings.Port(settings),
             Formation = Scale.Read(row.Formation),
             Limits = Settings.Limits(settings),
+            Volumes = Postgres.FromJson(row.Volumes, AppoxyJson.Default.IReadOnlyListDroidVolume),
             Policy = Settings.Policy(settings),
             Desired = row.Desired,
             AllowPrivateSources = row.ByAdmin,
@@ -57,6 +60,7 @@ internal static class Spec
         public string Settings { get; init; } = "{}";
         public string Env { get; init; } = "{}";
         public string Formation { get; init; } = "{}";
+        public string Volumes { get; init; } = "[]";
         public string Server { get; init; } = "";
         public int Number { get; init; }
         public string Source { get; init; } = "{}";

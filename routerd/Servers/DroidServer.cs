@@ -68,6 +68,26 @@ internal sealed class DroidServer(string name, string address) : IDisposable
     public Task<Upload> UploadAsync(string uid, Stream source, CancellationToken cancel) =>
         AskAsync(HttpMethod.Post, $"droids/{uid}/uploads", new StreamContent(source), AppoxyJson.Default.Upload, UploadLimit, cancel);
 
+    /// <summary>An app's volumes that it has, and what they hold.</summary>
+    public Task<IReadOnlyList<VolumeSize>> VolumesAsync(string uid, CancellationToken cancel) =>
+        AskAsync(HttpMethod.Get, $"droids/{uid}/volumes", null, AppoxyJson.Default.IReadOnlyListVolumeSize, Put, cancel);
+
+    /// <summary>Opens a volume's files as tar.gz, which may take as long as a copy of them.</summary>
+    public Task<HttpResponseMessage> OpenVolumeAsync(string uid, string id, CancellationToken cancel) =>
+        SendAsync(HttpMethod.Get, $"droids/{uid}/volumes/{id}/files", null, UploadLimit, true, cancel);
+
+    /// <summary>Passes a tar.gz on as it comes, to be all that a volume holds.</summary>
+    public async Task FillVolumeAsync(string uid, string id, Stream source, CancellationToken cancel)
+    {
+        using var response = await SendAsync(
+            HttpMethod.Put, $"droids/{uid}/volumes/{id}/files", new StreamContent(source), UploadLimit, false, cancel);
+    }
+
+    public async Task DeleteVolumeAsync(string uid, string id, CancellationToken cancel)
+    {
+        using var response = await SendAsync(HttpMethod.Delete, $"droids/{uid}/volumes/{id}", null, Put, false, cancel);
+    }
+
     /// <summary>What a template would become at the local nginx; nothing changes.</summary>
     public Task<TemplatePreview> TryTemplateAsync(TemplateTest template, CancellationToken cancel) =>
         AskAsync(HttpMethod.Post, "template/test", JsonContent.Create(template, AppoxyJson.Default.TemplateTest),
