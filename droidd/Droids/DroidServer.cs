@@ -14,6 +14,9 @@ internal sealed partial class DroidServer(
 {
     private static readonly TimeSpan WatchInterval = TimeSpan.FromSeconds(2);
 
+    /// <summary>How long networks and what closes them may be gone, where Docker says nothing of it.</summary>
+    private static readonly TimeSpan NetworkInterval = TimeSpan.FromSeconds(10);
+
     /// <summary>Between two looks at all containers; what Docker tells is looked at sooner.</summary>
     private static readonly TimeSpan WholeInterval = TimeSpan.FromSeconds(30);
 
@@ -159,9 +162,9 @@ internal sealed partial class DroidServer(
         _ = events.FollowAsync(stoppingToken);
         // Docker may be another one, or started anew, whenever it can be listened to again.
         var (whole, anew, unsettled) = (false, false, new HashSet<string>());
-        for (var looked = time.GetTimestamp(); ; )
+        for (var (looked, ensured) = (time.GetTimestamp(), time.GetTimestamp()); ; )
         {
-            var wait = unsettled.Count > 0 || whole ? WatchInterval : WholeInterval - time.GetElapsedTime(looked);
+            var wait = unsettled.Count > 0 || whole ? WatchInterval : NetworkInterval - time.GetElapsedTime(ensured);
             var touched = await events.NextAsync(wait > TimeSpan.Zero ? wait : TimeSpan.Zero, stoppingToken);
             try
             {
@@ -170,8 +173,14 @@ internal sealed partial class DroidServer(
                 if (whole)
                     looked = time.GetTimestamp();
                 anew |= touched.All;
-                unsettled = await WatchAsync(whole ? null : unsettled, anew, stoppingToken);
-                (whole, anew) = (false, false);
+                if (anew || time.GetElapsedTime(ensured) >= NetworkInterval)
+                {
+                    ensured = time.GetTimestamp();
+                    await containers.EnsureNetworksAsync(anew, stoppingToken);
+                    anew = false;
+                }
+                unsettled = await WatchAsync(whole ? null : unsettled, stoppingToken);
+                whole = false;
             }
             catch (Exception e) when (IsDockerFault(e, stoppingToken))
             {
@@ -237,17 +246,14 @@ internal sealed partial class DroidServer(
 
     /// <summary>Compares droids with what Docker has.</summary>
     /// <param name="ids">The containers to look at; null for all.</param>
-    /// <param name="anew">Whether Docker may have been started again.</param>
     /// <param name="cancel">Ends the look.</param>
     /// <returns>The containers that are on their way to what they should be, and want another look soon.</returns>
-    private async Task<HashSet<string>> WatchAsync(IReadOnlyCollection<string>? ids, bool anew, CancellationToken cancel)
+    private async Task<HashSet<string>> WatchAsync(IReadOnlyCollection<string>? ids, CancellationToken cancel)
     {
         var before = droids.Values
             .Select(e => (Entry: e, Processes: (IReadOnlyList<DroidProcess>)[.. e.Droid.Processes.Where(p => ids?.Contains(p.Container.Id) != false)]))
             .Where(b => b.Processes.Count > 0).ToList();
-        if (ids is null)
-            await containers.EnsureNetworksAsync(anew, cancel);
-        else if (before.Count == 0)
+        if (before.Count == 0)
             return [];
         var unsettled = new HashSet<string>();
         var found = (await containers.ListAsync(cancel, ids)).ToDictionary(c => c.Id);
