@@ -21,25 +21,38 @@ public sealed class AppKindTests(Install install, ITestOutputHelper output)
     });
 
     [Fact]
-    public Task Python_app_is_deployed_and_answers() => DeployedAsync("guestbook", async site =>
+    public Task Python_app_is_deployed_and_answers_and_its_volume_outlives_deployments() => DeployedAsync("guestbook", async site =>
     {
         using var signed = await site.PostAsync("/", new FormUrlEncodedContent([new("name", "Ada")]));
         Assert.Equal(HttpStatusCode.Created, signed.StatusCode);
         Assert.StartsWith("[\"Ada\"", await site.GetStringAsync("/"), StringComparison.Ordinal);
+    }, made: async () => await install.MustAsync("volumes", "create", "guestbook", "data", "/data"), slept: async (site, repository) =>
+    {
+        await repository.ReplaceAsync("app.py", "A guest book", "A newer guest book");
+        await install.MustAsync("deploy", "guestbook", "--git", repository.Url, "--ref", "main");
+        Assert.Equal("[\"Ada\",\"Ada\"]\n", await site.GetStringAsync("/"));
     });
 
     [Fact]
-    public async Task Dotnet_app_is_deployed_and_answers()
+    public async Task Dotnet_app_is_deployed_and_answers_and_its_worker_works()
     {
         await BaseImages.LoadDotnetAsync(install);
         await DeployedAsync("greeter", async site =>
-            Assert.Equal("You are visitor XXI", await site.GetStringAsync("/21")));
+            Assert.Equal("You are visitor XXI", await site.GetStringAsync("/21")), slept: async (_, _) =>
+        {
+            await install.MustAsync("scale", "greeter", "worker=1");
+            await Install.EventuallyAsync(async () => (await install.MustAsync("logs", "greeter")).Contains("round III of work", StringComparison.Ordinal),
+                TimeSpan.FromSeconds(20));
+        });
     }
 
-    private async Task DeployedAsync(string kind, Func<HttpClient, Task> visit)
+    private async Task DeployedAsync(
+        string kind, Func<HttpClient, Task> visit, Func<Task>? made = null, Func<HttpClient, GitRepository, Task>? slept = null)
     {
         var repository = await install.RepositoryOfAsync(kind, kind);
         await install.MustAsync("apps", "create", kind);
+        if (made is not null)
+            await made();
         var start = Stopwatch.GetTimestamp();
         await install.MustAsync("deploy", kind, "--git", repository.Url, "--ref", "main");
         output.WriteLine($"{kind} was deployed in {Stopwatch.GetElapsedTime(start).TotalSeconds:0.0} s");
@@ -48,6 +61,8 @@ public sealed class AppKindTests(Install install, ITestOutputHelper output)
         // It is stopped, and wakes.
         await install.MustAsync("snooze", kind);
         await visit(site);
+        if (slept is not null)
+            await slept(site, repository);
         await install.MustAsync("apps", "destroy", kind, "--confirm", kind);
     }
 }
