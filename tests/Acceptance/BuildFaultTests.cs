@@ -74,14 +74,31 @@ public sealed class BuildFaultTests(Install install)
         change(settings);
         try
         {
-            await File.WriteAllTextAsync(path, settings.ToJsonString());
-            await install.ServiceAsync("droidd", "restart");
+            await WriteAsync(settings.ToJsonString());
             await act();
         }
         finally
         {
-            await File.WriteAllTextAsync(path, before);
+            await WriteAsync(before);
+        }
+
+        async Task WriteAsync(string text)
+        {
+            await File.WriteAllTextAsync(path, text);
             await install.ServiceAsync("droidd", "restart");
+            using var droidd = LocalHttp.For($"unix:{install.Prefix}/run/appoxy/droidd.sock", TimeSpan.FromSeconds(5));
+            await Install.EventuallyAsync(async () =>
+            {
+                try
+                {
+                    using var ready = await droidd.GetAsync("server");
+                    return ready.IsSuccessStatusCode;
+                }
+                catch (HttpRequestException)
+                {
+                    return false;
+                }
+            }, TimeSpan.FromSeconds(20));
         }
     }
 }

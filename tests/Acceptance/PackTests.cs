@@ -127,7 +127,7 @@ public sealed class PackTests(Install install)
     public async Task Build_that_loses_its_droidd_is_done_again_and_leaves_nothing_behind()
     {
         var app = await MakeAsync("orphan");
-        await install.MustAsync("env", "set", "orphan", "PACK_STANDIN_SLEEP=15");
+        await install.MustAsync("env", "set", "orphan", "PACK_STANDIN_SLEEP=8");
         var deploying = install.AppoxyAsync("deploy", "orphan", app.Path);
         await BuildingAsync();
         using (var droidd = Process.GetProcessById(install.ServicePid("droidd")))
