@@ -29,7 +29,7 @@ public sealed class KillTests(Install install, ITestOutputHelper output)
             await install.MustAsync("apps", "create", app);
             await install.MustAsync("deploy", app, NewVersion(app));
         }
-        var kills = Enumerable.Repeat("droidd", Number("APPOXY_TEST_KILLS", 4)).Concat(Enumerable.Repeat("docker", Number("APPOXY_TEST_DOCKER_KILLS", 1))).ToArray();
+        var kills = Enumerable.Repeat("droidd", Number("APPOXY_TEST_KILLS", 3)).Concat(Enumerable.Repeat("docker", Number("APPOXY_TEST_DOCKER_KILLS", 1))).ToArray();
         random.Shuffle(kills);
         foreach (var (round, killed) in kills.Index())
         {

@@ -16,7 +16,7 @@ public sealed class RedeployTests(Install install, ITestOutputHelper output)
     [Fact]
     public async Task Redeploys_under_load_fail_no_request_never_go_back_and_keep_visitors_from_a_version_that_is_not_healthy()
     {
-        var redeploys = int.Parse(Environment.GetEnvironmentVariable("APPOXY_TEST_REDEPLOYS") ?? "3", CultureInfo.InvariantCulture);
+        var redeploys = int.Parse(Environment.GetEnvironmentVariable("APPOXY_TEST_REDEPLOYS") ?? "2", CultureInfo.InvariantCulture);
         var repository = await install.RepositoryOfAsync("folder", "redeployed");
         await install.MustAsync("apps", "create", "redeployed");
         await install.MustAsync("settings", "redeployed", "health=/", "start-timeout=5s");

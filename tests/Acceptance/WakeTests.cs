@@ -16,7 +16,7 @@ public sealed class WakeTests(Install install) : ShopTests(install)
 {
     private static readonly TimeSpan Bound = TimeSpan.FromSeconds(30);
     private static readonly int Requests = Count("APPOXY_TEST_REQUESTS", 300);
-    private static readonly int Instants = Count("APPOXY_TEST_SWEEP", 4);
+    private static readonly int Instants = Count("APPOXY_TEST_SWEEP", 3);
     private static readonly byte[] Body = RandomNumberGenerator.GetBytes(10_000);
     private static readonly string Hash = Convert.ToHexStringLower(SHA256.HashData(Body));
 
