@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Net;
 using System.Text.Json;
 using CliWrap;
@@ -16,8 +15,8 @@ public sealed class CrashTests(Install install) : ShopTests(install)
         await using var load = new Load(Install, Shop.Host);
         for (var round = 0; round < 3; round++)
         {
-            await KillAsync("routerd");
-            await KillAsync("droidd");
+            await Install.KillAsync("routerd");
+            await Install.KillAsync("droidd");
             await Task.Delay(TimeSpan.FromSeconds(1));
         }
         await ReadyAsync();
@@ -45,7 +44,7 @@ public sealed class CrashTests(Install install) : ShopTests(install)
             if (happened is StandardOutputCommandEvent { Text: var text } && text.Contains("npm ci", StringComparison.Ordinal) && !killed)
             {
                 killed = true;
-                await KillAsync(daemon);
+                await Install.KillAsync(daemon);
             }
             if (happened is StandardErrorCommandEvent { Text: var error })
                 errors += error + "\n";
@@ -69,7 +68,7 @@ public sealed class CrashTests(Install install) : ShopTests(install)
     public async Task Snoozed_app_wakes_after_droidd_was_killed()
     {
         await Install.MustAsync("snooze", "shop");
-        await KillAsync("droidd");
+        await Install.KillAsync("droidd");
         await ReadyAsync();
         Assert.Equal(DroidStates.Snoozed, (await Install.DroidAsync("shop")).State);
         Assert.Equal(HttpStatusCode.OK, (await Install.GetAsync(Shop.Host)).Status);
@@ -80,7 +79,7 @@ public sealed class CrashTests(Install install) : ShopTests(install)
     [InlineData("local-nginx")]
     public async Task Killed_nginx_comes_back_with_all_routes(string nginx)
     {
-        await KillAsync(nginx);
+        await Install.KillAsync(nginx);
         await Install.EventuallyAsync(async () =>
         {
             try
@@ -92,24 +91,6 @@ public sealed class CrashTests(Install install) : ShopTests(install)
                 return false;
             }
         }, TimeSpan.FromSeconds(10));
-    }
-
-    private async Task KillAsync(string service)
-    {
-        var pid = Install.ServicePid(service);
-        using (var process = Process.GetProcessById(pid))
-            process.Kill();
-        await Install.EventuallyAsync(() =>
-        {
-            try
-            {
-                return Task.FromResult(Install.ServicePid(service) != pid);
-            }
-            catch (Exception e) when (e is FormatException or IOException)
-            {
-                return Task.FromResult(false);
-            }
-        }, TimeSpan.FromSeconds(15));
     }
 
     private async Task ReadyAsync()

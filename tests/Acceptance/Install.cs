@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Runtime.CompilerServices;
@@ -142,6 +143,25 @@ public sealed class Install : IAsyncLifetime
     /// <summary>The process id of a supervised service now.</summary>
     public int ServicePid(string service) =>
         int.Parse(File.ReadAllText($"{Prefix}/var/lib/appoxy/services/{service}/supervise/pid").Trim(), System.Globalization.CultureInfo.InvariantCulture);
+
+    /// <summary>Kills a service at once; its supervisor has started it again when this returns.</summary>
+    public async Task KillAsync(string service)
+    {
+        var pid = ServicePid(service);
+        using (var process = Process.GetProcessById(pid))
+            process.Kill();
+        await EventuallyAsync(() =>
+        {
+            try
+            {
+                return Task.FromResult(ServicePid(service) != pid);
+            }
+            catch (Exception e) when (e is FormatException or IOException)
+            {
+                return Task.FromResult(false);
+            }
+        }, TimeSpan.FromSeconds(15));
+    }
 
     /// <summary>A git repository, made of a folder below tests/apps; its <c>file://</c> URL.</summary>
     public async Task<GitRepository> RepositoryOfAsync(string app, string name)

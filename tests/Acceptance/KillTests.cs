@@ -17,6 +17,7 @@ public sealed class KillTests(Install install, ITestOutputHelper output)
     private const string First = "killed-a", Second = "killed-b", Fleeting = "killed-c";
     private static readonly TimeSpan Converges = TimeSpan.FromSeconds(90);
     private int version = 1;
+    private HashSet<string> others = [];
 
     [Fact]
     public async Task Killed_droidd_or_dockerd_comes_back_to_what_is_wanted_and_leaves_nothing_over()
@@ -36,7 +37,7 @@ public sealed class KillTests(Install install, ITestOutputHelper output)
             var (what, acting) = Act(random);
             var wait = random.Next(2500);
             await Task.Delay(wait);
-            await KillAsync(killed);
+            await install.KillAsync(killed);
             var since = Stopwatch.StartNew();
             var did = await acting.WaitAsync(TimeSpan.FromMinutes(2));
             string? missing = null;
@@ -143,8 +144,6 @@ public sealed class KillTests(Install install, ITestOutputHelper output)
         }
     }
 
-    private HashSet<string> others = [];
-
     private async Task<string[]> AppsAsync()
     {
         var all = JsonDocument.Parse(await MustAsync("apps", "list", "--json")).RootElement.EnumerateArray()
@@ -163,24 +162,6 @@ public sealed class KillTests(Install install, ITestOutputHelper output)
     {
         var ran = await install.DockerAsync(arguments);
         return ran.ExitCode == 0 ? ran.Output.TrimEnd() : throw new InvalidOperationException(ran.ToString());
-    }
-
-    private async Task KillAsync(string service)
-    {
-        var pid = install.ServicePid(service);
-        using (var process = Process.GetProcessById(pid))
-            process.Kill();
-        await Install.EventuallyAsync(() =>
-        {
-            try
-            {
-                return Task.FromResult(install.ServicePid(service) != pid);
-            }
-            catch (Exception e) when (e is FormatException or IOException)
-            {
-                return Task.FromResult(false);
-            }
-        }, TimeSpan.FromSeconds(15));
     }
 
     private static int Number(string variable, int otherwise) =>

@@ -1,3 +1,4 @@
+#!/bin/sh
 # What a buildpack would do: $1 is a folder that is kept from build to build.
 echo x >>"$1/builds"
 echo "compiling, color is ${COLOR:-none}"
