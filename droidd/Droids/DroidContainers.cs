@@ -295,8 +295,10 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
     }
 
     /// <summary>Starts it if it is stopped; false if it runs or is frozen.</summary>
+    /// <exception cref="IsolationException">Nothing keeps it apart.</exception>
     public async Task<bool> TryStartAsync(string id, CancellationToken cancel)
     {
+        firewall.Require();
         try
         {
             return await docker.Containers.StartContainerAsync(id, new(), cancel);
