@@ -47,17 +47,15 @@ internal sealed partial class Droid(
 {
     private static readonly TimeSpan BusyLimit = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan HookGrace = TimeSpan.FromSeconds(1);
+
     /// <summary>How long a wake waits for further web processes once the first is ready; later ones join when they are.</summary>
     private static readonly TimeSpan OthersGrace = TimeSpan.FromMilliseconds(250);
-
-    private const string NotYet = "is not ready yet";
 
     /// <summary>How long visitors wait in the hook for requests in flight to end; then the droid stays awake for them.</summary>
     private static readonly TimeSpan Courtesy = TimeSpan.FromMilliseconds(500);
     private static readonly TimeSpan LongestBackOff = TimeSpan.FromMinutes(2);
-    private static readonly TimeSpan LongestEviction = TimeSpan.FromMinutes(10);
-    private static readonly TimeSpan MemoryNoteInterval = TimeSpan.FromSeconds(10);
-    private static readonly TimeSpan TroubleShown = TimeSpan.FromMinutes(10);
+
+    private const string NotYet = "is not ready yet";
 
     private readonly SemaphoreSlim gate = new(1, 1);
     private readonly Lock wakeLock = new();
@@ -69,8 +67,6 @@ internal sealed partial class Droid(
     private long retryAt;
     private int failures;
     private (string Text, IReadOnlyList<AwakeWindow> Windows) awake = ("", []);
-    private int evictions;
-    private DateTimeOffset? ranOutOfMemory;
 
     public string Uid => uid;
 
@@ -400,7 +396,7 @@ internal sealed partial class Droid(
             await containers.RemoveAsync(uid + ".old", cancel);
             await containers.RenameAsync(old[at].Id, uid + ".old", cancel);
             old[at] = old[at] with { Name = uid + ".old" };
-            Replace(old[at]);
+            Replace(old[at].Id, old[at]);
         }
         // The one step by which all of the release serve: after a droidd that was killed, those go with it that are of its release.
         var first = next.First(c => c.Name == uid + ".next");
@@ -468,162 +464,6 @@ internal sealed partial class Droid(
         await StartAsync(cancel);
     }
 
-    /// <summary>Takes note that a process ended without having been told to; Docker starts it again.</summary>
-    /// <param name="id">Its container.</param>
-    /// <param name="code">What it exited with.</param>
-    /// <param name="outOfMemory">Whether the kernel killed it for its memory limit.</param>
-    /// <param name="cancel">Ends the wait for a transition that is under way.</param>
-    public async Task ExitedAsync(string id, int code, bool outOfMemory, CancellationToken cancel)
-    {
-        using var held = await HoldAsync(cancel);
-        // What was put to sleep or replaced has ended because of that, and what was started since by command has no restarts. One that
-        // "docker stop" has ended is started again by nobody: the next look puts it right.
-        if (processes.FirstOrDefault(p => p.Container.Id == id) is not { State: DroidStates.Running or DroidStates.Starting or DroidStates.Crashed } process
-            || await FindStateAsync(id, cancel) is not { Running: true, Restarts: > 0 } now)
-            return;
-        var why = outOfMemory || now.OutOfMemory || KernelLog.SaysOutOfMemory(id, code) ? "ran out of memory" : $"exited with code {code}";
-        Tell($"{Who(process)} {why}; it is started again");
-        Note(process.Name, DroidStates.Crashed, why, restarts: process.Restarts + 1);
-        if (process.IsWeb && State == DroidStates.Running)
-            await BecomeAsync(HasOpenWeb() ? DroidStates.Running : DroidStates.Crashed, HasOpenWeb() ? null : $"the app {why}", cancel);
-    }
-
-    /// <summary>Takes note of what Docker did on its own: a crash, a revival, a stop by hand.</summary>
-    /// <param name="before">The processes before Docker was asked: what is newer can't be in its list.</param>
-    /// <param name="found">Docker's list, by id.</param>
-    /// <param name="cancel">Ends it.</param>
-    /// <returns>Whether a container is gone, so that the droid lacks a process, or all of it.</returns>
-    public async Task<bool> ObserveAsync(
-        IReadOnlyList<DroidProcess> before, IReadOnlyDictionary<string, DroidContainer> found, CancellationToken cancel)
-    {
-        // A transition in progress knows better than a list made before it.
-        if (!await gate.WaitAsync(0, cancel))
-            return false;
-        try
-        {
-            var mine = processes.Where(p => before.Any(b => b.Container.Id == p.Container.Id)).ToList();
-            foreach (var process in mine.Where(p => found.ContainsKey(p.Container.Id)))
-                await ObserveAsync(process, found[process.Container.Id].State, cancel);
-            var gone = mine.Where(p => !found.ContainsKey(p.Container.Id)).ToList();
-            if (gone.Count == 0)
-                return false;
-            foreach (var process in gone)
-                Tell(processes.Count == 1 ? "the container was removed from outside; the app is deployed anew"
-                    : $"{process.Name}'s container was removed from outside; it is made anew");
-            var left = processes.Except(gone).ToList();
-            if (!left.Exists(p => p.IsWeb))
-            {
-                // What else is left of the release goes when the next one serves.
-                await ForgetHeldAsync(cancel);
-                await Task.WhenAll(left.Select(p => containers.RemoveAsync(p.Container.Id, cancel)));
-                return true;
-            }
-            processes = left;
-            await BecomeAsync(State == DroidStates.Running && !HasOpenWeb() ? DroidStates.Crashed : State!, Error, cancel);
-            return true;
-        }
-        finally
-        {
-            gate.Release();
-        }
-    }
-
-    /// <param name="process">One of the processes.</param>
-    /// <param name="seen">Docker's word for its state.</param>
-    /// <param name="cancel">Ends it.</param>
-    private async Task ObserveAsync(DroidProcess process, string seen, CancellationToken cancel)
-    {
-        var up = process.State is DroidStates.Running or DroidStates.Starting;
-        if (seen == "restarting")
-        {
-            if (!up)
-                return;
-            var now = await containers.InspectAsync(process.Container.Id, cancel);
-            var why = now.OutOfMemory ? "ran out of memory" : $"exited with code {now.ExitCode}";
-            Tell($"{Who(process)} {why}; it is started again");
-            Note(process.Name, DroidStates.Crashed, why, restarts: process.Restarts + 1);
-            if (process.IsWeb && State == DroidStates.Running)
-                await BecomeAsync(HasOpenWeb() ? DroidStates.Running : DroidStates.Crashed, HasOpenWeb() ? null : $"the app {why}", cancel);
-        }
-        else if (seen == "running")
-        {
-            if (process.IsWeb ? process.State is DroidStates.Crashed or DroidStates.Snoozed or DroidStates.Starting
-                    && await Readiness.IsReadyAsync(process.Container.Address, Spec!.Policy, cancel)
-                : process.State is not DroidStates.Running && time.GetUtcNow() - process.Since > Readiness.StaysUp)
-            {
-                Note(process.Name, DroidStates.Running, process.Error);
-                if (!process.IsWeb)
-                    return;
-                if (State != DroidStates.Running)
-                    Activate();
-                await BecomeAsync(DroidStates.Running, null, cancel);
-            }
-        }
-        else if (seen is "exited" or "dead" or "created" or "paused" && IsToBeAwake(process.IsWeb))
-        {
-            if (up && seen != "created")
-                Tell($"{(processes.Count == 1 ? "the container" : process.Name)} was {(seen == "paused" ? "paused" : "stopped")} from outside; "
-                    + (process.IsWeb && !HasOpenWeb(but: process) ? "the next visit starts it" : "it is started again"));
-            if (process.IsWeb && !HasOpenWeb(but: process))
-            {
-                var to = seen == "paused" ? DroidStates.Paused : DroidStates.Snoozed;
-                Note(process.Name, to, null);
-                await BecomeAsync(to, null, cancel);
-                return;
-            }
-            await ThawOrStartAsync(process, cancel);
-            Note(process.Name, process.IsWeb ? DroidStates.Starting : DroidStates.Running, process.Error);
-            if (process.IsWeb)
-                await BecomeAsync(State!, Error, cancel);
-        }
-    }
-
-    private async Task<ContainerState?> FindStateAsync(string id, CancellationToken cancel)
-    {
-        try
-        {
-            return await containers.InspectAsync(id, cancel);
-        }
-        catch (DockerApiException e) when (e.StatusCode == HttpStatusCode.NotFound)
-        {
-            return null;
-        }
-    }
-
-    /// <summary>Whether a container is as this droid says; else one of them is about to change.</summary>
-    public bool Agrees(DroidContainer seen) => processes.FirstOrDefault(p => p.Container.Id == seen.Id)?.State switch
-    {
-        null => true,
-        DroidStates.Running => seen.State == "running",
-        DroidStates.Paused => seen.State == "paused",
-        _ => seen.State is not ("running" or "paused" or "restarting"),
-    };
-
-    /// <summary>Ends a container that has filled its disk, before it fills the machine's; later visits start it with a fresh one.</summary>
-    /// <param name="container">The container that was found to be at fault.</param>
-    /// <param name="error">What it did, for its owner.</param>
-    /// <param name="cancel">Ends the wait for what else is done with the droid.</param>
-    public async Task EvictAsync(string container, string error, CancellationToken cancel)
-    {
-        using var held = await HoldAsync(cancel);
-        if (processes.FirstOrDefault(p => p.Container.Id == container) is not { } process)
-            return;
-        var backOff = TimeSpan.FromSeconds(Math.Min(15 * Math.Pow(2, evictions++), LongestEviction.TotalSeconds));
-        Note(process.Name, DroidStates.Crashed, error);
-        var serves = HasOpenWeb();
-        if (process.IsWeb)
-            await TellDictAsync(serves ? State! : DroidStates.Crashed, cancel);
-        if (!serves)
-            retryAt = time.GetTimestamp() + (long)(backOff.TotalSeconds * time.TimestampFrequency);
-        // Half of it would be a droid without a container.
-        var anew = await containers.RenewAsync(process.Container, CancellationToken.None);
-        processes = [.. processes.Select(p => p.Container.Id == container ? p with { Container = anew } : p)];
-        Tell($"{error}; {(processes.Count == 1 ? "it" : process.Name)} was ended, what it had written outside of volumes is gone, and "
-            + (serves ? "it is started anew" : $"a visit after {backOff.TotalSeconds:0} s starts it anew"));
-        if (process.IsWeb && !serves)
-            await BecomeAsync(DroidStates.Crashed, error, CancellationToken.None);
-    }
-
     /// <summary>Does something while the droid's containers do nothing; visitors who come meanwhile wait.</summary>
     /// <param name="freeze">Whether they are frozen for it, or else stopped and started again.</param>
     /// <param name="work">What to do.</param>
@@ -633,7 +473,7 @@ internal sealed partial class Droid(
         using var held = await HoldAsync(cancel);
         var awake = Live is not null && State is DroidStates.Running or DroidStates.Crashed;
         var before = State;
-        var frozen = new List<string>();
+        var (frozen, stopped) = (new List<string>(), new List<string>());
         if (awake)
             await TellDictAsync(freeze ? DroidStates.Paused : DroidStates.Snoozed, cancel);
         try
@@ -644,7 +484,11 @@ internal sealed partial class Droid(
                 if (await containers.InspectAsync(process.Container.Id, cancel) is not { Running: true } seen)
                     continue;
                 if (!freeze)
+                {
                     await containers.StopAsync(process.Container.Id, cancel);
+                    Note(process.Name, DroidStates.Snoozed, null);
+                    stopped.Add(process.Name);
+                }
                 else if (seen is { Paused: false, Restarting: false })
                 {
                     await containers.PauseAsync(process.Container.Id, cancel);
@@ -657,29 +501,18 @@ internal sealed partial class Droid(
         {
             foreach (var id in frozen)
                 await containers.TryUnpauseAsync(id, CancellationToken.None);
+            if (!freeze && before == DroidStates.Paused)
+                await BecomeAsync(DroidStates.Snoozed, null, CancellationToken.None);
             if (awake && freeze)
                 await BecomeAsync(before!, Error, CancellationToken.None);
-            else if (!freeze && before == DroidStates.Paused)
-                await BecomeAsync(DroidStates.Snoozed, null, CancellationToken.None);
             else if (awake)
                 await StartAsync(lifetime.Token);
+            else
+                await Task.WhenAll(processes.Where(p => !p.IsWeb && stopped.Contains(p.Name)).Select(p => StartWorkerAsync(p, lifetime.Token)));
             if (awake)
                 Activate();
         }
     }
-
-    /// <summary>Takes note that the kernel ended a process of the droid for its memory limit; the app itself may live on.</summary>
-    public void NoteOutOfMemory()
-    {
-        var now = time.GetUtcNow();
-        if (ranOutOfMemory is not { } last || now - last > MemoryNoteInterval)
-            Tell($"the app ran out of memory: it may use {Quantities.FormatBytes(Live?.Spec.Limits.MemoryBytes ?? 0)} (appoxy settings NAME memory=…)");
-        ranOutOfMemory = now;
-    }
-
-    /// <summary>What its owner should know although it runs; null if nothing.</summary>
-    public string? Trouble => ranOutOfMemory is { } at && time.GetUtcNow() - at < TroubleShown
-        ? $"it ran out of memory at {at.UtcDateTime:HH:mm:ss} UTC" : null;
 
     /// <summary>Gives up a start that is under way: the droid is about to be deleted.</summary>
     public Task EndAsync() => lifetime.CancelAsync();
@@ -720,8 +553,8 @@ internal sealed partial class Droid(
         }
     }
 
-    private void Replace(DroidContainer renamed) =>
-        processes = [.. processes.Select(p => p.Container.Id == renamed.Id ? p with { Container = renamed } : p)];
+    private void Replace(string id, DroidContainer by) =>
+        processes = [.. processes.Select(p => p.Container.Id == id ? p with { Container = by } : p)];
 
     private void Activate() => (ActiveSince, ActiveStamp, SentToSleep) = (time.GetUtcNow(), time.GetTimestamp(), false);
 

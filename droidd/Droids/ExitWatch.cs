@@ -7,7 +7,8 @@ namespace Appoxy.Droidd.Droids;
 
 /// <summary>
 /// Hears from Docker at once which process has exited and why, so that no visitor is sent to it, and its owner is told. What it misses
-/// while Docker is away, <see cref="DroidServer"/> sees at its next look.
+/// while Docker is away, <see cref="DroidServer"/> sees at its next look. So it is with memory: the container's own state tells of it
+/// only until Docker has started it again, and never where the app outlives the process that the kernel ended.
 /// </summary>
 internal sealed partial class ExitWatch(DockerClient docker, DroidServer server, ILogger<ExitWatch> log, TimeProvider time) : BackgroundService
 {
@@ -63,12 +64,18 @@ internal sealed partial class ExitWatch(DockerClient docker, DroidServer server,
         if (message.Action == "oom")
         {
             outOfMemory[id] = time.GetTimestamp();
+            droid.NoteOutOfMemory();
             return;
         }
         var shortOfMemory = outOfMemory.Remove(id, out var at) && time.GetElapsedTime(at) < OutOfMemoryWindow;
         foreach (var (old, _) in outOfMemory.Where(o => time.GetElapsedTime(o.Value) >= OutOfMemoryWindow).ToList())
             outOfMemory.Remove(old);
         var code = about.TryGetValue("exitCode", out var text) && int.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var c) ? c : 0;
+        if (!shortOfMemory && KernelLog.SaysOutOfMemory(id, code))
+        {
+            shortOfMemory = true;
+            droid.NoteOutOfMemory();
+        }
         _ = ExitedAsync(droid, id, code, shortOfMemory, cancel);
     }
 
