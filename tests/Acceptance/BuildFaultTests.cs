@@ -85,7 +85,7 @@ public sealed class BuildFaultTests(Install install)
         async Task WriteAsync(string text)
         {
             await File.WriteAllTextAsync(path, text);
-            await install.ServiceAsync("droidd", "restart");
+            await install.RestartAsync("droidd");
             using var droidd = LocalHttp.For($"unix:{install.Prefix}/run/appoxy/droidd.sock", TimeSpan.FromSeconds(5));
             await Install.EventuallyAsync(async () =>
             {

@@ -150,18 +150,29 @@ public sealed class Install : IAsyncLifetime
         var pid = ServicePid(service);
         using (var process = Process.GetProcessById(pid))
             process.Kill();
-        await EventuallyAsync(() =>
-        {
-            try
-            {
-                return Task.FromResult(ServicePid(service) != pid);
-            }
-            catch (Exception e) when (e is FormatException or IOException)
-            {
-                return Task.FromResult(false);
-            }
-        }, TimeSpan.FromSeconds(15));
+        await ReplacedAsync(service, pid);
     }
+
+    /// <summary>Has a service end in its own time; its supervisor has started it again when this returns.</summary>
+    public async Task RestartAsync(string service)
+    {
+        var pid = ServicePid(service);
+        await ServiceAsync(service, "restart");
+        // sv may look before the service has even heard of it.
+        await ReplacedAsync(service, pid);
+    }
+
+    private Task ReplacedAsync(string service, int pid) => EventuallyAsync(() =>
+    {
+        try
+        {
+            return Task.FromResult(ServicePid(service) != pid);
+        }
+        catch (Exception e) when (e is FormatException or IOException)
+        {
+            return Task.FromResult(false);
+        }
+    }, TimeSpan.FromSeconds(20));
 
     /// <summary>A git repository, made of a folder below tests/apps; its <c>file://</c> URL.</summary>
     public async Task<GitRepository> RepositoryOfAsync(string app, string name)
