@@ -8,7 +8,7 @@ internal static class Logs
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
     private static readonly Option<bool> Follow = new("--follow", "-f") { Description = "Go on with what comes" };
     private static readonly Option<int?> Tail = Arguments.Count("--tail", "Only the last N lines", least: 0);
-    private static readonly Option<string?> Since = new("--since") { Description = "Only what is younger, such as 10m", HelpName = "AGE" };
+    private static readonly Option<string?> Since = new("--since") { Description = "Only what is younger than 10m, or than 2026-11-25T10:00:00Z", HelpName = "TIME" };
     private static readonly Option<int?> Build = Arguments.Count("--build", "The log of deployment N in place of the app's", least: 1);
 
     public static Verb Define()
@@ -26,8 +26,8 @@ internal static class Logs
     private static string? Fault(ParseResult parsed)
     {
         var since = parsed.GetValue(Since);
-        if (since is not null && (!Quantities.TryParseSeconds(since, out var seconds) || seconds == 0))
-            return $"--since is '{since}': give an age such as 90s, 10m or 2h";
+        if (since is not null && !Quantities.TryParseMoment(since, DateTimeOffset.UtcNow, out _))
+            return $"--since is '{since}': give an age such as 10m or 2h, or a time such as 2026-11-25T10:00:00Z";
         return parsed.GetValue(Build) is not null && (since is not null || parsed.GetValue(Tail) is not null)
             ? "--build does not go with --tail or --since"
             : null;
@@ -42,7 +42,7 @@ internal static class Logs
         if (call.Get(Tail) is { } tail)
             query.Add($"tail={tail}");
         if (call.Get(Since) is { } since)
-            query.Add($"since={since}");
+            query.Add($"since={Uri.EscapeDataString(since)}");
         var path = Routerd.App(app, call.Get(Build) is { } number ? $"deployments/{number}/log" : "logs");
         var print = Printer(call.Json);
         try

@@ -22,6 +22,19 @@ public static partial class Quantities
         return true;
     }
 
+    /// <summary>A moment in the past: an age such as <c>10m</c>, or a time such as <c>2026-11-25T10:00:00Z</c>, UTC where it names no zone.</summary>
+    public static bool TryParseMoment(string? text, DateTimeOffset now, out DateTimeOffset moment)
+    {
+        moment = now;
+        if (TryParseSeconds(text, out var seconds))
+        {
+            moment = now.AddSeconds(-seconds);
+            return seconds > 0;
+        }
+        return text is { Length: >= 19 and <= 40 } && DateTimeOffset.TryParseExact(text,
+            ["yyyy-MM-ddTHH:mm:ssK", "yyyy-MM-ddTHH:mm:ss.FFFFFFFK"], CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal, out moment);
+    }
+
     /// <summary>The shortest form that reads back as the same number of seconds.</summary>
     public static string FormatSeconds(int seconds) => seconds switch
     {

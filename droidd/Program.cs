@@ -43,7 +43,7 @@ builder.Services.AddSingleton<Firewall>().AddSingleton<DroidContainers>();
 builder.Services.AddSingleton<DockerEvents>();
 builder.Services.AddSingleton<DroidImages>();
 builder.Services.AddSingleton<DroidDict>();
-builder.Services.AddSingleton<DroidLogs>();
+builder.Services.AddSingleton<AccessLog>().AddSingleton<DroidLogs>();
 builder.Services.AddSingleton<GitClone>();
 builder.Services.AddSingleton<UploadedFolder>();
 builder.Services.AddSingleton<DockerfileBuild>();

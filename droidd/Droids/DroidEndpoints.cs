@@ -97,13 +97,12 @@ internal static class DroidEndpoints
             throw new Problem(400, "build must be out or err.");
         if (tail is < 0)
             throw new Problem(400, "tail must be a number of lines.");
-        var seconds = 0;
-        if (since is not null && !Quantities.TryParseSeconds(since, out seconds))
-            throw new Problem(400, "since must be a time such as 10m.");
+        var from = DateTimeOffset.UnixEpoch;
+        if (since is not null && !Quantities.TryParseMoment(since, time.GetUtcNow(), out from))
+            throw new Problem(400, "since must be a time such as 10m or 2026-11-25T10:00:00Z.");
         http.Response.ContentType = "text/plain; charset=utf-8";
         if (build is null)
         {
-            var from = since is null ? DateTimeOffset.UnixEpoch : time.GetUtcNow().AddSeconds(-seconds);
             await logs.CopyAsync(droid, from, tail ?? int.MaxValue, follow == true, http.Response.Body, cancel);
             return;
         }
@@ -140,6 +139,8 @@ internal static class DroidEndpoints
             return "source must be one of git, upload and image.";
         if (spec.Source.Upload is { } upload && !SourceRules.IsUpload(upload))
             return "source.upload is no SHA-256 in hex.";
+        if (spec.Source.Commit is { } commit && (spec.Source.Upload is null || !SourceRules.IsCommit(commit)))
+            return "source.commit is no commit, or goes with no upload.";
         if (spec.Source.Git is { } git && SourceRules.Fault(git) is { } fault)
             return fault + ".";
         if (spec.Source.Image is { } image && !SourceRules.IsImage(image))

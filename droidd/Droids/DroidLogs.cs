@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime.CompilerServices;
 using System.Text;
 using System.Threading.Channels;
 using Docker.DotNet;
@@ -6,37 +7,48 @@ using Docker.DotNet.Models;
 
 namespace Appoxy.Droidd.Droids;
 
-/// <summary>An app's log: what its container printed and what the platform says of it, as <c>timestamp source: text</c>.</summary>
-internal sealed class DroidLogs(DockerClient docker, TimeProvider time)
+/// <summary>
+/// An app's log: what its containers printed, what the platform says of it, and its requests, as <c>timestamp source: text</c>. Read from
+/// where each of them lies and merged on the way, so that a long log takes no more memory than a short one.
+/// </summary>
+internal sealed class DroidLogs(DockerClient docker, AccessLog requests, TimeProvider time)
 {
+    private const int LongestLine = 64 << 10;
+
+    /// <summary>Of what <c>tail</c> asks for, in characters.</summary>
+    private const long MostKept = 32 << 20;
+    private const int StampLength = 27;
     private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(250);
 
     /// <summary>Writes the log to <paramref name="target"/>, oldest line first.</summary>
     /// <param name="droid">The droid.</param>
-    /// <param name="since">Only lines after this moment.</param>
+    /// <param name="since">Only lines from this moment on.</param>
     /// <param name="tail">Only the last so many of the lines so far.</param>
     /// <param name="follow">Goes on with new lines until cancelled, over restarts and new deployments.</param>
-    /// <param name="target">Flushed after each line.</param>
+    /// <param name="target">Flushed after each line that is new.</param>
     /// <param name="cancel">The caller went away.</param>
     public async Task CopyAsync(Droid droid, DateTimeOffset since, int tail, bool follow, Stream target, CancellationToken cancel)
     {
         var now = time.GetUtcNow();
-        var lines = Events(droid, since).ToList();
+        await using var access = requests.Open(droid.Uid);
         var eventCount = EventLength(droid);
-        foreach (var process in droid.Processes)
-            await ReadAsync(process.Container.Id, Source(droid, process), since, now, false, tail, line => lines.Add(line), cancel);
-        // Both sources start their lines with the time in the same form.
-        foreach (var line in lines.Order(StringComparer.Ordinal).TakeLast(tail))
-            await WriteAsync(target, line, cancel);
+        // All sources start their lines with the time in the same form.
+        var merged = LogMerge.ByTimeAsync(
+            [Events(droid, since), access.PastAsync(since, cancel),
+                .. droid.Processes.Select(p => ReadAsync(p.Container.Id, Source(droid, p), since, now, false, tail, cancel))], cancel);
+        await WriteAsync(target, tail == int.MaxValue ? merged : LastAsync(merged, tail, cancel), flush: false, cancel);
+        await target.FlushAsync(cancel);
         if (!follow)
             return;
         var next = Channel.CreateBounded<string>(1000);
         using var both = CancellationTokenSource.CreateLinkedTokenSource(cancel);
-        var sources = Task.WhenAll(FollowEventsAsync(droid, eventCount, next.Writer, both.Token), FollowContainersAsync(droid, now, next.Writer, both.Token));
+        var sources = Task.WhenAll(FollowEventsAsync(droid, eventCount, next.Writer, both.Token),
+            FollowContainersAsync(droid, now, next.Writer, both.Token), access.FollowAsync(next.Writer, both.Token));
+        // A source that fails ends the log rather than leave it out unnoticed.
+        _ = sources.ContinueWith(t => next.Writer.TryComplete(t.Exception), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
         try
         {
-            await foreach (var line in next.Reader.ReadAllAsync(cancel))
-                await WriteAsync(target, line, cancel);
+            await WriteAsync(target, next.Reader.ReadAllAsync(cancel), flush: true, cancel);
         }
         finally
         {
@@ -45,16 +57,61 @@ internal sealed class DroidLogs(DockerClient docker, TimeProvider time)
         }
     }
 
-    private static async Task WriteAsync(Stream target, string line, CancellationToken cancel)
+    private static async Task WriteAsync(Stream target, IAsyncEnumerable<string> lines, bool flush, CancellationToken cancel)
     {
-        await target.WriteAsync(Encoding.UTF8.GetBytes(line + "\n"), cancel);
-        await target.FlushAsync(cancel);
+        await foreach (var line in lines.WithCancellation(cancel))
+        {
+            await target.WriteAsync(Encoding.UTF8.GetBytes(line + "\n"), cancel);
+            if (flush)
+                await target.FlushAsync(cancel);
+        }
     }
 
-    private static IEnumerable<string> Events(Droid droid, DateTimeOffset since) => File.Exists(droid.Folder.Events)
-        ? File.ReadLines(droid.Folder.Events).Where(l => l.Length > 27
-            && DateTimeOffset.TryParse(l.AsSpan(0, 27), CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal, out var at) && at >= since)
-        : [];
+    private static async IAsyncEnumerable<string> LastAsync(
+        IAsyncEnumerable<string> lines, int count, [EnumeratorCancellation] CancellationToken cancel)
+    {
+        var kept = new Queue<string>();
+        var length = 0L;
+        await foreach (var line in lines.WithCancellation(cancel))
+        {
+            kept.Enqueue(line);
+            length += line.Length;
+            while (kept.Count > count || length > MostKept)
+                length -= kept.Dequeue().Length;
+        }
+        foreach (var line in kept)
+            yield return line;
+    }
+
+    private static async IAsyncEnumerable<string> Events(Droid droid, DateTimeOffset since)
+    {
+        var from = StampOf(since);
+        foreach (var file in new[] { droid.Folder.Events + ".1", droid.Folder.Events }.Where(File.Exists))
+        {
+            await foreach (var line in File.ReadLinesAsync(file))
+                if (line.Length > StampLength && string.CompareOrdinal(line, 0, from, 0, StampLength) >= 0)
+                    yield return Clean(line);
+        }
+    }
+
+    /// <summary>A moment as lines begin with it.</summary>
+    internal static string StampOf(DateTimeOffset at) => at.UtcDateTime.ToString("yyyy-MM-ddTHH:mm:ss.ffffffZ", CultureInfo.InvariantCulture);
+
+    /// <summary>Shows control characters, which could steer a terminal or fake a line, as their number: <c>\x1b</c>.</summary>
+    internal static string Clean(string text)
+    {
+        if (!text.Any(c => char.IsControl(c) && c != '\t'))
+            return text;
+        var clean = new StringBuilder(text.Length + 16);
+        foreach (var c in text)
+        {
+            if (char.IsControl(c) && c != '\t')
+                clean.Append(CultureInfo.InvariantCulture, $"\\x{(int)c:x2}");
+            else
+                clean.Append(c);
+        }
+        return clean.ToString();
+    }
 
     private static long EventLength(Droid droid) => new FileInfo(droid.Folder.Events) is { Exists: true } file ? file.Length : 0;
 
@@ -72,7 +129,7 @@ internal sealed class DroidLogs(DockerClient docker, TimeProvider time)
             file.Seek(from, SeekOrigin.Begin);
             using var reader = new StreamReader(file);
             while (await reader.ReadLineAsync(cancel) is { } line)
-                await lines.WriteAsync(line, cancel);
+                await lines.WriteAsync(Clean(line), cancel);
             from = length;
         }
     }
@@ -101,7 +158,8 @@ internal sealed class DroidLogs(DockerClient docker, TimeProvider time)
                 var to = time.GetUtcNow();
                 try
                 {
-                    await ReadAsync(process.Container.Id, Source(droid, process), from, null, true, int.MaxValue, line => lines.TryWrite(line), cancel);
+                    await foreach (var line in ReadAsync(process.Container.Id, Source(droid, process), from, null, true, int.MaxValue, cancel))
+                        await lines.WriteAsync(line, cancel);
                 }
                 catch (DockerApiException)
                 {
@@ -114,19 +172,14 @@ internal sealed class DroidLogs(DockerClient docker, TimeProvider time)
         }
     }
 
-    private async Task ReadAsync(
-        string id, string source, DateTimeOffset since, DateTimeOffset? until, bool follow, int tail, Action<string> add, CancellationToken cancel)
+    private async IAsyncEnumerable<string> ReadAsync(string id, string source, DateTimeOffset since, DateTimeOffset? until, bool follow, int tail,
+        [EnumeratorCancellation] CancellationToken cancel)
     {
-        using var stream = await docker.Containers.GetContainerLogsAsync(id, new ContainerLogsParameters
-        {
-            ShowStdout = true,
-            ShowStderr = true,
-            Timestamps = true,
-            Follow = follow,
-            Since = Stamp(since),
-            Until = until is { } end ? Stamp(end) : null,
-            Tail = tail == int.MaxValue ? "all" : tail.ToString(CultureInfo.InvariantCulture),
-        }, cancel);
+        using var stream = await OpenAsync(id, since, until, follow, tail, cancel);
+        if (stream is null)
+            yield break;
+        // Docker goes by milliseconds.
+        var from = StampOf(since);
         var buffer = new byte[16 << 10];
         var partial = new Dictionary<MultiplexedStream.TargetStream, StringBuilder>();
         var decoders = new Dictionary<MultiplexedStream.TargetStream, Decoder>();
@@ -139,19 +192,44 @@ internal sealed class DroidLogs(DockerClient docker, TimeProvider time)
             if (!partial.TryGetValue(read.Target, out var line))
                 (line, decoders[read.Target]) = (partial[read.Target] = new StringBuilder(), Encoding.UTF8.GetDecoder());
             var count = decoders[read.Target].GetChars(buffer, 0, read.Count, text, 0);
-            foreach (var c in text.AsSpan(0, count))
+            for (var at = 0; at < count; at++)
             {
-                if (c != '\n')
+                if (text[at] != '\n')
                 {
-                    line.Append(c);
+                    if (line.Length < LongestLine)
+                        line.Append(text[at]);
                     continue;
                 }
-                add(Form(line.ToString(), source));
+                if (Form(line.ToString(), source) is var formed && string.CompareOrdinal(formed, 0, from, 0, StampLength) >= 0)
+                    yield return formed;
                 line.Clear();
             }
         }
         foreach (var line in partial.Values.Where(l => l.Length > 0))
-            add(Form(line.ToString(), source));
+            yield return Form(line.ToString(), source);
+    }
+
+    /// <summary>Null where the container has gone meanwhile.</summary>
+    private async Task<MultiplexedStream?> OpenAsync(
+        string id, DateTimeOffset since, DateTimeOffset? until, bool follow, int tail, CancellationToken cancel)
+    {
+        try
+        {
+            return await docker.Containers.GetContainerLogsAsync(id, new ContainerLogsParameters
+            {
+                ShowStdout = true,
+                ShowStderr = true,
+                Timestamps = true,
+                Follow = follow,
+                Since = Stamp(since),
+                Until = until is { } end ? Stamp(end) : null,
+                Tail = tail == int.MaxValue ? "all" : tail.ToString(CultureInfo.InvariantCulture),
+            }, cancel);
+        }
+        catch (DockerContainerNotFoundException)
+        {
+            return null;
+        }
     }
 
     /// <summary>Docker's <c>2026-01-31T12:00:00.123456789Z text</c> as <c>2026-01-31T12:00:00.123456Z app: text</c>.</summary>
@@ -162,7 +240,7 @@ internal sealed class DroidLogs(DockerClient docker, TimeProvider time)
         var dot = stamp.IndexOf('.', StringComparison.Ordinal);
         var fraction = dot < 0 ? "" : stamp[(dot + 1)..].TrimEnd('Z');
         var seconds = dot < 0 ? stamp.TrimEnd('Z') : stamp[..dot];
-        return $"{seconds}.{fraction.PadRight(6, '0')[..6]}Z {source}: {(space > 0 ? line[(space + 1)..].TrimEnd('\r') : "")}";
+        return $"{seconds}.{fraction.PadRight(6, '0')[..6]}Z {source}: {(space > 0 ? Clean(line[(space + 1)..].TrimEnd('\r')) : "")}";
     }
 
     private static string Stamp(DateTimeOffset at) =>

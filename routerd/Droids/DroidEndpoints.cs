@@ -145,16 +145,19 @@ internal static class DroidEndpoints
         var lines = 0;
         if (tail is not null && !(int.TryParse(tail, out lines) && lines is >= 0 and <= 100_000))
             throw Problem.BadRequest("tail: give a number of lines up to 100000.");
-        if (since is not null && !Quantities.TryParseSeconds(since, out _))
-            throw Problem.BadRequest("since: give a time such as 10m.");
+        if (since is not null && !Quantities.TryParseMoment(since, DateTimeOffset.UtcNow, out _))
+            throw Problem.BadRequest("since: give an age such as 10m, or a time such as 2026-11-25T10:00:00Z.");
         var row = await AppRow.FindAsync(db, caller, app, cancel);
         var query = (follow == true ? "?follow=true" : "?follow=false")
-            + (tail is null ? "" : $"&tail={lines}") + (since is null ? "" : "&since=" + since);
+            + (tail is null ? "" : $"&tail={lines}") + (since is null ? "" : "&since=" + Uri.EscapeDataString(since));
         try
         {
             using var source = await servers[row.Server].OpenLogAsync(row.Uid, query, cancel);
             await using var target = LogRelay.Begin(http);
-            await LogRelay.CopyAsync(source, target, skip: 0, cancel);
+            if (follow == true)
+                await LogRelay.FollowAsync(servers[row.Server], row.Uid, source, target, cancel);
+            else
+                await LogRelay.CopyAsync(source, target, skip: 0, cancel);
         }
         catch (Problem e) when (e.Status == 404)
         {
