@@ -49,7 +49,7 @@ internal static class Apps
             var app = answer.Value;
             Output.Pairs(
             [
-                ("name", app.Name), ("uid", app.Uid), ("url", app.Url), ("domains", string.Join(' ', app.Domains)), ("server", app.Server),
+                ("name", app.Name), ("uid", app.Uid), ("url", app.Url), ("git", app.GitUrl), ("domains", string.Join(' ', app.Domains)), ("server", app.Server),
                 ("created", Output.Ago(app.CreatedAt)), ("deployment", Newest(app)),
                 ("source", app.Deployment is { } newest ? Deployments.Source(newest.Source) : null), ("error", app.Deployment?.Error),
                 .. Settings.Show(app.Settings),

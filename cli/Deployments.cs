@@ -20,7 +20,7 @@ internal static class Deployments
     public static string? Source(DroidSource source)
     {
         if (source.Git is not { } git)
-            return source.Upload is { } upload ? $"upload {upload[..12]}" : source.Image;
+            return source.Commit is not null ? "git push" : source.Upload is { } upload ? $"upload {upload[..12]}" : source.Image;
         var url = Uri.TryCreate(git.Url, UriKind.Absolute, out var uri) && uri.UserInfo.Contains(':', StringComparison.Ordinal)
             ? git.Url.Replace(uri.UserInfo + "@", "***@", StringComparison.Ordinal)
             : git.Url;

@@ -53,6 +53,9 @@ internal sealed class Routerd : IDisposable
     public Task<Answer<T>> PatchAsync<TBody, T>(string path, TBody body, CancellationToken cancel) =>
         SendAsync<T>(HttpMethod.Patch, path, Body(body), DroidPatience, cancel);
 
+    public Task<Answer<T>> PutAsync<TBody, T>(string path, TBody body, CancellationToken cancel) =>
+        SendAsync<T>(HttpMethod.Put, path, Body(body), Patience, cancel);
+
     public async Task DeleteAsync(string path, CancellationToken cancel) =>
         (await SendAsync(HttpMethod.Delete, path, null, Patience, cancel)).Dispose();
 

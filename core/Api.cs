@@ -12,6 +12,9 @@ public sealed record App
     /// <summary>Where visitors find it.</summary>
     public required string Url { get; init; }
 
+    /// <summary>Where <c>git push</c> deploys it.</summary>
+    public string? GitUrl { get; init; }
+
     /// <summary>The droid-server that it is placed on.</summary>
     public required string Server { get; init; }
     public required IReadOnlyList<string> Domains { get; init; }
@@ -57,6 +60,9 @@ public sealed record AppSettings
 
     /// <summary>When it does not sleep: <see cref="AwakeWindow"/>s separated by commas, or <c>off</c>.</summary>
     public string? KeepAwake { get; init; }
+
+    /// <summary>The branch whose pushes are deployed, or <c>auto</c> for main, else master.</summary>
+    public string? Branch { get; init; }
 }
 
 /// <summary>
@@ -230,3 +236,43 @@ public sealed record NewToken(string? Email, string? Password, string? Name = nu
 
 /// <summary>A token, shown once.</summary>
 public sealed record IssuedToken(string Token, string Name);
+
+/// <summary>Body of <c>POST /v1/apps/{app}/webhooks</c>. Without a URL it is that of the newest deployment from git.</summary>
+/// <param name="Url">The repository to deploy from.</param>
+/// <param name="Branch">The branch whose pushes deploy; main where it is null.</param>
+public sealed record NewWebhook(string? Url = null, string? Branch = null);
+
+/// <summary>A webhook for pushes to GitHub, GitLab or Gitea.</summary>
+public sealed record Webhook
+{
+    public required string Id { get; init; }
+
+    /// <summary>Where the git host is to send its pushes.</summary>
+    public required string Url { get; init; }
+
+    /// <summary>Shown once, when it is made.</summary>
+    public string? Secret { get; init; }
+
+    /// <summary>The repository that is deployed from, without its password.</summary>
+    public required string Source { get; init; }
+    public required string Branch { get; init; }
+    public required DateTimeOffset CreatedAt { get; init; }
+    public DateTimeOffset? LastAt { get; init; }
+
+    /// <summary>What became of the last delivery that was signed right.</summary>
+    public string? LastResult { get; init; }
+}
+
+/// <summary>What became of a webhook's delivery.</summary>
+public sealed record WebhookAnswer(string Result);
+
+/// <summary>The key by which an app's builds read private repositories over ssh.</summary>
+/// <param name="PublicKey">For the git host, in the form of <c>authorized_keys</c>.</param>
+/// <param name="CreatedAt">When it was made.</param>
+public sealed record DeployKey(string PublicKey, DateTimeOffset CreatedAt);
+
+/// <summary>Body of <c>PUT /v1/apps/{app}/git-auth/{host}</c>: what opens private repositories there over https.</summary>
+public sealed record NewGitAuth(string? Username, string? Password);
+
+/// <summary>A git host for which a password is kept; no answer has it.</summary>
+public sealed record GitAuth(string Host, string Username, DateTimeOffset CreatedAt);

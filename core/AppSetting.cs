@@ -52,6 +52,8 @@ public sealed record AppSetting(
         new("wake", "wake", "hold, or page", "hold", v => v is "hold" or "page" ? v : null, s => s.Wake, (s, v) => s with { Wake = v }),
         new("keep-awake", "keepAwake", "times such as Mon-Fri 08:00-18:00 Europe/Berlin, separated by commas, or off", "off", KeepAwake,
             s => s.KeepAwake, (s, v) => s with { KeepAwake = v }),
+        new("branch", "branch", "auto, or the branch whose pushes are deployed", "auto", v => SourceRules.IsBranch(v) ? v : null,
+            s => s.Branch, (s, v) => s with { Branch = v }),
     ];
 
     /// <summary>The settings in force: those set, and the defaults for the others.</summary>

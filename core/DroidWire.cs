@@ -59,6 +59,9 @@ public sealed record DroidSpec
 
     /// <summary>Whether <c>file://</c> and private addresses are allowed as git sources: set for admins.</summary>
     public bool AllowPrivateSources { get; init; }
+
+    /// <summary>What opens private git repositories. Secret: never logged, and on no container's label.</summary>
+    public GitAccess? GitAccess { get; init; }
 }
 
 /// <summary>One of a git repository, an uploaded folder or a prebuilt image.</summary>
@@ -70,6 +73,9 @@ public sealed record DroidSource
     /// <summary>An uploaded folder: the SHA-256 of its tar.gz, in hex, or null.</summary>
     public string? Upload { get; init; }
 
+    /// <summary>The commit that an upload was made of, where it came by <c>git push</c>.</summary>
+    public string? Commit { get; init; }
+
     /// <summary>A prebuilt image's reference, or null.</summary>
     public string? Image { get; init; }
 }
@@ -78,6 +84,14 @@ public sealed record DroidSource
 /// <param name="Url">https, ssh, git or file URL.</param>
 /// <param name="Ref">A branch, tag or commit; null for the remote's default branch.</param>
 public sealed record GitSource(string Url, string? Ref);
+
+/// <summary>What opens an app's private git repositories.</summary>
+/// <param name="Key">A private key for ssh, as ssh-keygen writes it; null for none.</param>
+/// <param name="Passwords">Passwords or tokens for https.</param>
+public sealed record GitAccess(string? Key, IReadOnlyList<GitPassword> Passwords);
+
+/// <summary>A password or token for one git host, for https alone.</summary>
+public sealed record GitPassword(string Host, string Username, string Password);
 
 /// <summary>What one container may use; 0 means no limit.</summary>
 /// <param name="MemoryBytes">Memory, in bytes.</param>

@@ -34,6 +34,15 @@ public static partial class SourceRules
             ? match.Groups["user"].Value : null;
     }
 
+    /// <summary>Whether <paramref name="text"/> may name a branch.</summary>
+    public static bool IsBranch(string text) => text.Length <= 200 && Ref().IsMatch(text);
+
+    /// <summary>Whether <paramref name="text"/> is a commit's hash.</summary>
+    public static bool IsCommit(string text) => text.Length is 40 or 64 && text.All(char.IsAsciiHexDigitLower);
+
+    /// <summary>Whether <paramref name="text"/> names a git host, with a port where it is not the usual one.</summary>
+    public static bool IsGitHost(string text) => GitHost().IsMatch(text);
+
     /// <summary>Whether <paramref name="text"/> refers to an image, as the OCI distribution grammar has it.</summary>
     public static bool IsImage(string text) => text.Length <= 512 && Image().IsMatch(text);
 
@@ -60,6 +69,9 @@ public static partial class SourceRules
     // git's own rules for refs, and commits by their hash.
     [GeneratedRegex(@"\A(?![-/.])(?!.*(?:\.\.|//|@\{|\.lock\z|[/.]\z))[^\x00-\x20\x7f~^:?*\[\\]{1,250}\z")]
     private static partial Regex Ref();
+
+    [GeneratedRegex(@"\A(?=.{1,253}\z)[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?\z")]
+    private static partial Regex GitHost();
 
     [GeneratedRegex(@"\A[A-Za-z]+://(?<user>[^/@:]*)(?::(?<password>[^/]*))?@")]
     private static partial Regex UserInfo();

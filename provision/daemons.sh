@@ -39,6 +39,7 @@ write_settings() {
   "postgres": "Host=127.0.0.1;Port=${conf[postgres-port]};Username=appoxy;Password=$(<"$ETC/postgres.password");Database=appoxy",
   "redis": "unix:$RUN/redis.sock",
   "trustedProxies": [$proxies],
+  "gitDir": "$STATE/git",
   "nginx": $(nginx_settings global "$STATE/routes.snapshot"),
   "servers": [{ "name": "${conf[name]}", "address": "unix:$RUN/droidd.sock", "upstream": "unix:$RUN/local-nginx.sock" }]
 }

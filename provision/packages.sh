@@ -6,7 +6,7 @@ POLICY=/usr/sbin/policy-rc.d
 installed() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
 
 missing_packages() {
-  local want=(ca-certificates curl git iproute2 iptables jq openssl postgresql procps redis-server tzdata) package
+  local want=(ca-certificates curl git iproute2 iptables jq openssh-client openssl postgresql procps redis-server tzdata) package
   command -v dockerd >/dev/null && command -v docker >/dev/null || want+=(docker.io)
   [[ $DEBIAN == 12 ]] || command -v docker >/dev/null || want+=(docker-cli)
   [[ ${conf[nginx-binary]} != "$DEBIAN_NGINX" ]] || want+=(nginx libnginx-mod-http-lua lua-cjson lua-nginx-redis lua-resty-core)

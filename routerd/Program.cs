@@ -6,12 +6,14 @@ using Appoxy.Routerd.Database;
 using Appoxy.Routerd.Deployments;
 using Appoxy.Routerd.Domains;
 using Appoxy.Routerd.Droids;
+using Appoxy.Routerd.Git;
 using Appoxy.Routerd.Routes;
 using Appoxy.Routerd.Routing;
 using Appoxy.Routerd.Servers;
 using Appoxy.Routerd.Templates;
 using Appoxy.Routerd.Users;
 using Appoxy.Routerd.Volumes;
+using Appoxy.Routerd.Webhooks;
 using Microsoft.Extensions.Options;
 using Npgsql;
 using OpenTelemetry.Metrics;
@@ -48,6 +50,9 @@ try
     builder.Services.AddSingleton<Removals>().AddHostedService(s => s.GetRequiredService<Removals>());
     builder.Services.AddSingleton<VolumeRemovals>().AddHostedService(s => s.GetRequiredService<VolumeRemovals>());
     builder.Services.AddSingleton<DeploymentRunner>().AddHostedService(s => s.GetRequiredService<DeploymentRunner>());
+    builder.Services.AddSingleton<GitRepositories>().AddHostedService(s => s.GetRequiredService<GitRepositories>());
+    builder.Services.AddSingleton<GitPushes>().AddSingleton<WebhookDeployments>()
+        .AddHostedService(s => s.GetRequiredService<WebhookDeployments>());
     builder.Services.AddSingleton<RouteMetrics>().AddHostedService<Publisher>();
     builder.Services.AddHostedService<RouteSnapshot>();
     builder.Services.Configure<HostOptions>(o => o.ShutdownTimeout = TimeSpan.FromSeconds(5));
@@ -71,9 +76,13 @@ try
     app.MapPrometheusScrapingEndpoint("/metrics").RequireAuthorization(Api.Admins);
     app.MapConsole();
     app.MapTokens();
+    app.MapGit();
+    app.MapWebhookDeliveries();
     var v1 = app.MapGroup("/v1").RequireAuthorization();
     v1.MapApps();
     v1.MapDeployments();
+    v1.MapWebhooks();
+    v1.MapGitAccess();
     v1.MapDomains();
     v1.MapDroids();
     v1.MapVolumes();

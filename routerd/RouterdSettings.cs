@@ -36,6 +36,14 @@ public sealed class RouterdSettings
     /// <summary>How often the leading routerd compares the routes in Redis with those in Postgres, at most: <c>30s</c>, <c>5m</c>.</summary>
     public string CompareRoutes { get; set; } = "30s";
 
+    /// <summary>Holds a bare repository for each app that was pushed to.</summary>
+    public string GitDir { get; set; } = "/var/lib/appoxy/git";
+
+    /// <summary>The longest <c>git push</c>, as it is sent. Through the console's host, nginx's own <c>maxBody</c> holds too.</summary>
+    public string PushLimit { get; set; } = "100m";
+
+    internal long PushBytes => Quantities.TryParseBytes(PushLimit, out var bytes) ? bytes : throw new FormatException(PushLimit);
+
     public NginxSettings Nginx { get; set; } = new();
 
     /// <summary>Droid-servers that are there from the start.</summary>
@@ -86,6 +94,10 @@ internal sealed class RouterdSettingsValidator : IValidateOptions<RouterdSetting
         }
         if (!Quantities.TryParseSeconds(s.CompareRoutes, out var seconds) || seconds < 1)
             yield return $"compareRoutes is '{s.CompareRoutes}': give a time of 1s or more such as 30s";
+        if (!Path.IsPathFullyQualified(s.GitDir))
+            yield return $"gitDir is '{s.GitDir}': give an absolute path";
+        if (!Quantities.TryParseBytes(s.PushLimit, out var push) || push < 1 << 20)
+            yield return $"pushLimit is '{s.PushLimit}': give a size from 1m such as 100m";
         foreach (var server in s.Servers)
         {
             if (!Names.IsServerName(server.Name))

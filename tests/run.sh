@@ -8,14 +8,20 @@ export HOME="${HOME:-/root}" DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
 say() { printf '== %s\n' "$*"; }
 
 install_packages() {
-  local wanted=(debootstrap shellcheck lua-check luajit2 git curl jq procps redis-tools) missing=() package
+  local wanted=(debootstrap shellcheck lua-check luajit2 git curl jq procps redis-tools openssh-server) missing=() package
   for package in "${wanted[@]}"; do
     dpkg-query -W -f '${Status}\n' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing+=("$package")
   done
   ((${#missing[@]} == 0)) && return
   say "installing ${missing[*]}"
+  # The tests start an sshd of their own; the machine gets none by this, now or at its next boot.
+  # shellcheck source=provision/packages.sh
+  source provision/packages.sh
+  hold_services
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  release_services
+  [[ " ${missing[*]} " != *" openssh-server "* ]] || ! command -v systemctl >/dev/null || systemctl -q disable ssh >/dev/null 2>&1 || true
 }
 
 passed=0

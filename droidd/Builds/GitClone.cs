@@ -10,12 +10,14 @@ internal sealed class GitClone(DroiddSettings settings)
 
     /// <summary>Checks <paramref name="source"/> out into <paramref name="folder"/>, which is made anew; the commit's hash.</summary>
     /// <param name="source">The repository and what of it is wanted.</param>
+    /// <param name="secrets">What opens it.</param>
     /// <param name="allowPrivate">Whether files of this machine and hosts at private addresses may be fetched, for submodules too.</param>
     /// <param name="folder">Where to.</param>
     /// <param name="log">Gets what git says.</param>
     /// <param name="cancel">Ends it.</param>
     /// <exception cref="BuildException">There is no such repository or ref, it may not be fetched, or it is too large or takes too long.</exception>
-    public async Task<string> FetchAsync(GitSource source, bool allowPrivate, string folder, BuildLog log, CancellationToken cancel)
+    public async Task<string> FetchAsync(
+        GitSource source, GitSecrets secrets, bool allowPrivate, string folder, BuildLog log, CancellationToken cancel)
     {
         if (Directory.Exists(folder))
             Directory.Delete(folder, recursive: true);
@@ -23,7 +25,7 @@ internal sealed class GitClone(DroiddSettings settings)
         using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         timeout.CancelAfter(settings.FetchTime);
         await using var size = new FolderLimit(folder, settings.SourceBytes, timeout);
-        var git = new Session(settings, folder, source.Url, allowPrivate, log, timeout.Token);
+        var git = new Session(settings, folder, source.Url, secrets, allowPrivate, log, timeout.Token);
         try
         {
             if (!allowPrivate)
@@ -48,6 +50,7 @@ internal sealed class GitClone(DroiddSettings settings)
                 throw new BuildException(FailureReasons.Source, $"git can't fetch '{wanted}' from that repository");
             }
             await SubmodulesAsync(git, folder, allowPrivate, depth: 0, timeout.Token);
+            TellOfLargeFiles(folder, log);
             if (size.Look())
                 throw TooBig();
             return (await git.ReadAsync("rev-parse", "HEAD")).Trim();
@@ -60,6 +63,15 @@ internal sealed class GitClone(DroiddSettings settings)
         {
             throw new BuildException(FailureReasons.Timeout, $"fetching the source took longer than {settings.FetchTimeout}");
         }
+    }
+
+    /// <summary>Large files of git's LFS stay what the repository holds of them: they are not fetched.</summary>
+    private static void TellOfLargeFiles(string folder, BuildLog log)
+    {
+        var attributes = new FileInfo(Path.Combine(folder, ".gitattributes"));
+        if (attributes is { Exists: true, LinkTarget: null, Length: < 1 << 20 }
+            && File.ReadLines(attributes.FullName).Any(l => l.Contains("filter=lfs", StringComparison.Ordinal)))
+            log.Say(" !     Files that the repository keeps by git LFS are not fetched; the build finds their pointers");
     }
 
     private BuildException TooBig() =>
@@ -93,12 +105,11 @@ internal sealed class GitClone(DroiddSettings settings)
     private static bool IsHash(string text) => text.Length is >= 7 and <= 64 && text.All(char.IsAsciiHexDigit);
 
     /// <summary>git in one folder, with one repository's credentials.</summary>
-    private sealed class Session(DroiddSettings settings, string folder, string url, bool allowPrivate, BuildLog log, CancellationToken cancel)
+    private sealed class Session(
+        DroiddSettings settings, string folder, string url, GitSecrets secrets, bool allowPrivate, BuildLog log, CancellationToken cancel)
     {
-        private readonly (string? User, string? Password) credentials = Credentials(url);
-
-        /// <summary>The address without its credentials: those go to git by its environment, since all users can read argv.</summary>
-        public string Url { get; } = Credentials(url) is (null, null) ? url : new UriBuilder(url) { UserName = "", Password = "" }.Uri.AbsoluteUri;
+        /// <summary>The address without its credentials, since all users can read argv.</summary>
+        public string Url { get; } = GitSecrets.Bare(url);
 
         public async Task RunAsync(params string[] arguments)
         {
@@ -127,48 +138,20 @@ internal sealed class GitClone(DroiddSettings settings)
         }
 
         private Command Git(string[] arguments) => Cli.Wrap("git")
-            .WithArguments(["-c", "core.hooksPath=/dev/null", "-c", "credential.helper=", "-c", "protocol.ext.allow=never",
+            .WithArguments(["-c", "core.hooksPath=/dev/null", "-c", "credential.helper=", "-c", $"credential.helper={secrets.Helper}", "-c", "protocol.ext.allow=never",
                 // A redirect could lead to where the address itself must not.
                 "-c", $"http.followRedirects={(allowPrivate ? "initial" : "false")}", .. arguments])
             .WithWorkingDirectory(folder)
             .WithValidation(CommandResultValidation.None)
             .WithEnvironmentVariables(env => env
                 .Set("GIT_TERMINAL_PROMPT", "0")
-                .Set("GIT_ASKPASS", AskPass())
-                .Set("APPOXY_GIT_USER", credentials.User ?? "")
-                .Set("APPOXY_GIT_PASSWORD", credentials.Password ?? "")
-                .Set("GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=15 -o StrictHostKeyChecking=accept-new")
+                .Set("GIT_ASKPASS", "")
+                .Set("SSH_ASKPASS", "")
+                .Set("GIT_SSH_COMMAND", secrets.Ssh)
                 .Set("GIT_ALLOW_PROTOCOL", allowPrivate ? "https:http:ssh:git:file" : "https:http:ssh:git")
                 .Set("GIT_CONFIG_NOSYSTEM", "1")
                 .Set("GIT_CONFIG_GLOBAL", GlobalConfig())
                 .Set("GIT_LFS_SKIP_SMUDGE", "1"));
-
-        private static (string? User, string? Password) Credentials(string url)
-        {
-            if (!url.StartsWith("http", StringComparison.OrdinalIgnoreCase) || new Uri(url).UserInfo is not { Length: > 0 } info)
-                return (null, null);
-            var colon = info.IndexOf(':', StringComparison.Ordinal);
-            return colon < 0 ? (Uri.UnescapeDataString(info), "") : (Uri.UnescapeDataString(info[..colon]), Uri.UnescapeDataString(info[(colon + 1)..]));
-        }
-
-        /// <summary>What git calls when a server wants a name or a password.</summary>
-        private string AskPass()
-        {
-            var path = Path.Combine(settings.DataDir, ".askpass");
-            if (!File.Exists(path))
-            {
-                File.WriteAllText(path, """
-                    #!/bin/sh
-                    case "$1" in
-                      Username*) printf '%s\n' "$APPOXY_GIT_USER" ;;
-                      *) printf '%s\n' "$APPOXY_GIT_PASSWORD" ;;
-                    esac
-
-                    """);
-                File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
-            }
-            return path;
-        }
 
         /// <summary>git refuses repositories of other users unless a config file (no option) says otherwise.</summary>
         private string GlobalConfig()

@@ -78,14 +78,15 @@ internal sealed class ImageBuild(
             log.Say("-----> Unpacking the upload");
             await uploads.UnpackAsync(folder.Uploads, upload, source, cancel);
             version = upload;
-            progress(DeploymentStates.Building);
-            log.Say($"-----> Building upload {upload[..12]}");
+            progress(DeploymentStates.Building, spec.Source.Commit);
+            log.Say(spec.Source.Commit is { } commit ? $"-----> Building commit {commit[..12]}" : $"-----> Building upload {upload[..12]}");
         }
         else
         {
             var repository = spec.Source.Git!;
             log.Say($"-----> Fetching {Shown(repository.Url)} {repository.Ref}");
-            version = await git.FetchAsync(repository, spec.AllowPrivateSources, source, log, cancel);
+            using (var secrets = new GitSecrets(Path.Combine(work, "git"), folder.KnownHosts, repository, spec.GitAccess))
+                version = await git.FetchAsync(repository, secrets, spec.AllowPrivateSources, source, log, cancel);
             progress(DeploymentStates.Building, version);
             log.Say($"-----> Building commit {version[..12]}");
         }

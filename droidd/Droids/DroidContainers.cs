@@ -194,7 +194,7 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
             [DroidLabels.Process] = wanted.Process,
             [DroidLabels.Release] = wanted.Release,
             [DroidLabels.Types] = JsonSerializer.Serialize(wanted.Types, AppoxyJson.Default.IReadOnlyListProcessType),
-            [DroidLabels.Spec] = JsonSerializer.Serialize(spec, AppoxyJson.Default.DroidSpec),
+            [DroidLabels.Spec] = JsonSerializer.Serialize(spec with { GitAccess = null }, AppoxyJson.Default.DroidSpec),
         },
         HostConfig = new HostConfig
         {

@@ -33,6 +33,9 @@ internal sealed class DroidFolder(string root, string uid)
 
     public string Source(int number) => Path.Combine(Deployment(number), "source");
 
+    /// <summary>The keys of the ssh hosts that this app's sources came from.</summary>
+    public string KnownHosts => Path.Combine(folder, "known_hosts");
+
     public string Uploads => Path.Combine(folder, "uploads");
 
     public BuiltImage? ReadBuild(int number) => Read(Path.Combine(Deployment(number), "image.json"), FolderJson.Default.BuiltImage);

@@ -143,6 +143,7 @@ internal static class AppEndpoints
             Name = r.Name,
             Uid = r.Uid,
             Url = settings.Url($"{r.Name}.{settings.Domain}"),
+            GitUrl = settings.Url($"console.{settings.Domain}") + $"/git/{r.Name}.git",
             Server = r.Server,
             Domains = [.. domains[r.Uid]],
             Settings = Settings.InForce(r.Settings),

@@ -40,6 +40,9 @@ internal static class Settings
 
     public static int? Port(AppSettings s) => s.Port == "auto" ? null : int.Parse(s.Port!, CultureInfo.InvariantCulture);
 
+    /// <summary>The branches whose pushes are deployed, the first that is pushed.</summary>
+    public static IReadOnlyList<string> Branches(AppSettings s) => s.Branch == "auto" ? ["main", "master"] : [s.Branch!];
+
     public static IReadOnlyList<string> Buildpacks(AppSettings s) => s.Buildpacks == "none" ? [] : s.Buildpacks!.Split(',');
 
     private static long Bytes(string? text) =>

@@ -26,11 +26,19 @@ internal static class DeploymentLog
         var row = await AppRow.FindAsync(db, caller, app, cancel);
         var deployment = await DeploymentRow.FindAsync(db, row.Uid, number, cancel);
         await using var target = LogRelay.Begin(http);
+        await CopyAsync(row, deployment, follow == true, target, db, servers, cancel);
+    }
+
+    /// <summary>Writes a deployment's log to <paramref name="target"/>; followed, until the deployment has ended.</summary>
+    public static async Task CopyAsync(
+        AppRow row, DeploymentRow deployment, bool follow, Stream target, NpgsqlDataSource db, DroidServers servers, CancellationToken cancel)
+    {
+        var number = deployment.Number;
         long sent = 0;
         while (deployment.FinishedAt is null)
         {
-            (sent, var ended) = await RelayAsync(servers, row, number, follow == true, target, sent, cancel);
-            if (follow != true)
+            (sent, var ended) = await RelayAsync(servers, row, number, follow, target, sent, cancel);
+            if (!follow)
                 return;
             // When droidd's stream ends the deployment has ended there; the runner notes it in a moment.
             await Task.Delay(Pause, cancel);

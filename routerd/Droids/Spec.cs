@@ -17,7 +17,8 @@ internal static class Spec
             select a.uid, a.name, a.generation, a.desired, a.settings, a.env, a.formation, p.server, d.number, d.source, d.builder, d.by_admin,
                    d.rebuild, d.rollback_to,
                    (select coalesce(json_agg(json_build_object('id', v.id, 'name', v.name, 'path', v.path) order by v.name), '[]')::text
-                    from volumes v where v.app_uid = a.uid) as volumes
+                    from volumes v where v.app_uid = a.uid) as volumes,
+                   (select private_key from deploy_keys where app_uid = a.uid) as deploy_key
             from apps a
             join placements p on p.app_uid = a.uid
             cross join lateral (
@@ -29,13 +30,14 @@ internal static class Spec
         if (row is null)
             return ("", null);
         var settings = Settings.InForce(row.Settings);
+        var source = Postgres.FromJson(row.Source, AppoxyJson.Default.DroidSource);
         return (row.Server, new DroidSpec
         {
             Uid = row.Uid,
             App = row.Name,
             Generation = row.Generation,
             Deployment = row.Number,
-            Source = Postgres.FromJson(row.Source, AppoxyJson.Default.DroidSource),
+            Source = source,
             Builder = row.Builder,
             Buildpacks = Settings.Buildpacks(settings),
             Rebuild = row.Rebuild,
@@ -48,6 +50,8 @@ internal static class Spec
             Policy = Settings.Policy(settings),
             Desired = row.Desired,
             AllowPrivateSources = row.ByAdmin,
+            GitAccess = source.Git is null ? null : new GitAccess(row.DeployKey, await db.ListAsync<GitPassword>(
+                "select host, username, password from git_passwords where app_uid = @uid order by host", new { uid }, cancel)),
         });
     }
 
@@ -68,5 +72,6 @@ internal static class Spec
         public bool ByAdmin { get; init; }
         public bool Rebuild { get; init; }
         public int? RollbackTo { get; init; }
+        public string? DeployKey { get; init; }
     }
 }

@@ -1,0 +1,50 @@
+using System.Text;
+
+namespace Appoxy.Routerd.Git;
+
+/// <summary>
+/// What a push's hook is answered, line by line as it comes. Each line of text gets a space before it, so that nothing that a build
+/// prints can pass for the verdict.
+/// </summary>
+internal sealed class HookAnswer(Stream inner) : Stream
+{
+    private bool begun;
+
+    public async Task SayAsync(string line, CancellationToken cancel)
+    {
+        await WriteAsync(Encoding.UTF8.GetBytes((begun ? "\n" : "") + line.ReplaceLineEndings(" ") + "\n"), cancel);
+        await FlushAsync(cancel);
+    }
+
+    public async Task EndAsync(bool taken, CancellationToken cancel)
+    {
+        await inner.WriteAsync(Encoding.ASCII.GetBytes((begun ? "\n" : "") + (taken ? "=ok\n" : "=no\n")), cancel);
+        await inner.FlushAsync(cancel);
+    }
+
+    public override async ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
+    {
+        using var text = new MemoryStream(buffer.Length + 64);
+        foreach (var b in buffer.Span)
+        {
+            if (!begun)
+                text.WriteByte((byte)' ');
+            text.WriteByte(b);
+            begun = b != '\n';
+        }
+        await inner.WriteAsync(text.GetBuffer().AsMemory(0, (int)text.Length), cancellationToken);
+    }
+
+    public override Task FlushAsync(CancellationToken cancellationToken) => inner.FlushAsync(cancellationToken);
+
+    public override bool CanRead => false;
+    public override bool CanSeek => false;
+    public override bool CanWrite => true;
+    public override long Length => throw new NotSupportedException();
+    public override long Position { get => throw new NotSupportedException(); set => throw new NotSupportedException(); }
+    public override void Flush() => throw new NotSupportedException();
+    public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
+    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
+    public override void SetLength(long value) => throw new NotSupportedException();
+    public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
+}

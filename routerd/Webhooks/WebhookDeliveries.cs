@@ -1,0 +1,108 @@
+using System.Net;
+using System.Threading.RateLimiting;
+using Appoxy.Routerd.Database;
+using Microsoft.AspNetCore.Http.Features;
+using Microsoft.AspNetCore.Http.HttpResults;
+using Npgsql;
+
+namespace Appoxy.Routerd.Webhooks;
+
+/// <summary>
+/// <c>POST /v1/hooks/{app}/{id}</c>: takes what git hosts send at a push. It only notes what is to be deployed and answers at once, as
+/// they give up within seconds.
+/// </summary>
+internal static class WebhookDeliveries
+{
+    // The most that GitHub sends.
+    private const int MaxBody = 25 << 20;
+    private const int MaxId = 64;
+    private static readonly TimeSpan BodyLimit = TimeSpan.FromSeconds(60);
+    private static readonly SemaphoreSlim Bodies = new(4);
+
+    private static readonly PartitionedRateLimiter<string> Senders = PartitionedRateLimiter.Create<string, string>(sender =>
+        RateLimitPartition.GetFixedWindowLimiter(sender, _ => new() { PermitLimit = 600, Window = TimeSpan.FromMinutes(1) }));
+
+    private static readonly PartitionedRateLimiter<string> Hooks = PartitionedRateLimiter.Create<string, string>(id =>
+        RateLimitPartition.GetFixedWindowLimiter(id, _ => new() { PermitLimit = 60, Window = TimeSpan.FromMinutes(1) }));
+
+    public static void MapWebhookDeliveries(this WebApplication app) => app.MapPost("/v1/hooks/{app}/{id}", TakeAsync);
+
+    private static async Task<Accepted<WebhookAnswer>> TakeAsync(
+        string app, string id, HttpContext http, NpgsqlDataSource db, WebhookDeployments deployments, CancellationToken cancel)
+    {
+        using var sender = Senders.AttemptAcquire(Sender(http));
+        if (!sender.IsAcquired)
+            throw Problem.TooMany("Too many deliveries from this address; wait a minute.");
+        var hook = Names.IsAppName(app) && id.Length <= MaxId
+            ? await db.FirstAsync<WebhookRow>($"""
+                select {WebhookRow.Columns} from webhooks where id = @id and app_uid = (select uid from apps where name = @app)
+                """, new { id, app }, cancel)
+            : null;
+        if (hook is null)
+            throw Problem.NotFound("There is no such webhook.");
+        using var turn = Hooks.AttemptAcquire(hook.Id);
+        if (!turn.IsAcquired)
+            throw Problem.TooMany("Too many deliveries of this webhook; wait a minute.");
+        var push = await ReadAsync(http, hook, cancel);
+        var result = await NoteAsync(db, hook, push, cancel);
+        deployments.Wake();
+        return TypedResults.Accepted((string?)null, new WebhookAnswer(result));
+    }
+
+    /// <summary>The delivery, once its signature is found right.</summary>
+    private static async Task<WebhookPush> ReadAsync(HttpContext http, WebhookRow hook, CancellationToken cancel)
+    {
+        http.Features.GetRequiredFeature<IHttpMaxRequestBodySizeFeature>().MaxRequestBodySize = MaxBody;
+        if (http.Request.ContentLength > MaxBody)
+            throw new Problem(413, "A delivery has 25 MB at most.");
+        using var bound = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        bound.CancelAfter(BodyLimit);
+        await Bodies.WaitAsync(bound.Token);
+        try
+        {
+            using var body = new MemoryStream();
+            await http.Request.Body.CopyToAsync(body, bound.Token);
+            var bytes = body.GetBuffer().AsMemory(0, (int)body.Length);
+            return WebhookPush.IsSigned(http.Request.Headers, bytes.Span, hook.Secret)
+                ? WebhookPush.Read(http.Request.Headers, http.Request.ContentType, bytes)
+                : throw new Problem(401, "The signature is missing or wrong: is the secret the one that was shown when the webhook was made?");
+        }
+        finally
+        {
+            Bodies.Release();
+        }
+    }
+
+    private static async Task<string> NoteAsync(NpgsqlDataSource db, WebhookRow hook, WebhookPush push, CancellationToken cancel)
+    {
+        if (push is { Event: "ping" })
+            return await ResultAsync(db, hook, "pong", null, cancel);
+        if (push.Event != "push")
+            return await ResultAsync(db, hook, "ignored: not a push", null, cancel);
+        if (push.Branch != hook.Branch)
+            return await ResultAsync(db, hook, $"ignored: not to {hook.Branch}", null, cancel);
+        if (push.Commit is null)
+            return await ResultAsync(db, hook, "ignored: the branch was deleted", null, cancel);
+        if (push.Delivery is { } delivery && await db.RunAsync(
+            "insert into webhook_deliveries (webhook_id, delivery) values (@Id, @delivery) on conflict do nothing", new { hook.Id, delivery }, cancel) == 0)
+            return "ignored: this delivery came before";
+        var newest = await db.FirstAsync<string>("select commit_id from deployments where app_uid = @AppUid order by number desc limit 1", hook, cancel);
+        if (newest == push.Commit || hook.Pending == push.Commit)
+            return await ResultAsync(db, hook, $"ignored: {push.Commit[..12]} is deployed already", null, cancel);
+        return await ResultAsync(db, hook, $"deploys {push.Commit[..12]}", push.Commit, cancel);
+    }
+
+    private static async Task<string> ResultAsync(NpgsqlDataSource db, WebhookRow hook, string result, string? pending, CancellationToken cancel)
+    {
+        await db.RunAsync("update webhooks set last_at = now(), last_result = @result, pending = coalesce(@pending, pending) where id = @Id",
+            new { hook.Id, result, pending }, cancel);
+        return result;
+    }
+
+    /// <summary>Who sends: the global nginx, which stands before, tells.</summary>
+    private static string Sender(HttpContext http)
+    {
+        var peer = http.Connection.RemoteIpAddress ?? IPAddress.None;
+        return IPAddress.IsLoopback(peer) && IPAddress.TryParse(http.Request.Headers["X-Real-IP"], out var real) ? real.ToString() : peer.ToString();
+    }
+}

@@ -1,0 +1,99 @@
+using System.Security.Cryptography;
+using Appoxy.Routerd.Apps;
+using Appoxy.Routerd.Database;
+using Appoxy.Routerd.Deployments;
+using Appoxy.Routerd.Users;
+using Microsoft.AspNetCore.Http.HttpResults;
+using Npgsql;
+
+namespace Appoxy.Routerd.Webhooks;
+
+/// <summary>A webhook as Postgres holds it.</summary>
+internal sealed record WebhookRow
+{
+    public const string Columns = "id, app_uid, created_by, url, branch, secret, created_at, last_at, last_result, pending";
+
+    public string Id { get; init; } = "";
+    public string AppUid { get; init; } = "";
+    public long? CreatedBy { get; init; }
+    public string Url { get; init; } = "";
+    public string Branch { get; init; } = "";
+    public string Secret { get; init; } = "";
+    public DateTime CreatedAt { get; init; }
+    public DateTime? LastAt { get; init; }
+    public string? LastResult { get; init; }
+    public string? Pending { get; init; }
+}
+
+/// <summary><c>/v1/apps/{app}/webhooks</c>: create, list and remove.</summary>
+internal static class WebhookEndpoints
+{
+    private const int MaxWebhooks = 20;
+    private const string Alphabet = "abcdefghijklmnopqrstuvwxyz234567";
+
+    public static void MapWebhooks(this RouteGroupBuilder v1)
+    {
+        var group = v1.MapGroup("/apps/{app}/webhooks");
+        group.MapGet("", ListAsync);
+        group.MapPost("", CreateAsync);
+        group.MapDelete("/{id}", RemoveAsync);
+    }
+
+    private static async Task<Ok<Page<Webhook>>> ListAsync(
+        string app, Caller caller, NpgsqlDataSource db, RouterdSettings settings, CancellationToken cancel)
+    {
+        var row = await AppRow.FindAsync(db, caller, app, cancel);
+        var all = await db.ListAsync<WebhookRow>($"select {WebhookRow.Columns} from webhooks where app_uid = @Uid order by created_at, id", row, cancel);
+        return TypedResults.Ok(new Page<Webhook>([.. all.Select(w => Show(settings, row.Name, w, withSecret: false))]));
+    }
+
+    private static async Task<Created<Webhook>> CreateAsync(
+        string app, NewWebhook body, Caller caller, NpgsqlDataSource db, RouterdSettings settings, CancellationToken cancel)
+    {
+        var branch = string.IsNullOrEmpty(body.Branch) ? "main" : body.Branch;
+        if (!SourceRules.IsBranch(branch))
+            throw Problem.BadRequest("branch: give a branch's name.");
+        var row = await AppRow.FindAsync(db, caller, app, cancel);
+        var url = string.IsNullOrEmpty(body.Url) ? await NewestUrlAsync(row, db, cancel) : body.Url;
+        _ = Sources.Check(new NewDeployment(new DroidSource { Git = new GitSource(url, branch) }), caller.Admin);
+        if (await db.FirstAsync<int>("select count(*) from webhooks where app_uid = @Uid", row, cancel) >= MaxWebhooks)
+            throw Problem.BadRequest($"An app has {MaxWebhooks} webhooks at most.");
+        var id = RandomNumberGenerator.GetString(Alphabet, 24);
+        var made = await db.FirstAsync<WebhookRow>($"""
+            insert into webhooks (id, app_uid, created_by, url, branch, secret) values (@id, @Uid, @creator, @url, @branch, @secret)
+            returning {WebhookRow.Columns}
+            """, new { id, row.Uid, creator = caller.Id, url, branch, secret = RandomNumberGenerator.GetHexString(48, lowercase: true) }, cancel);
+        return TypedResults.Created($"/v1/apps/{row.Name}/webhooks/{id}", Show(settings, row.Name, made!, withSecret: true));
+    }
+
+    private static async Task<NoContent> RemoveAsync(string app, string id, Caller caller, NpgsqlDataSource db, CancellationToken cancel)
+    {
+        var row = await AppRow.FindAsync(db, caller, app, cancel);
+        return await db.RunAsync("delete from webhooks where app_uid = @Uid and id = @id", new { row.Uid, id }, cancel) > 0
+            ? TypedResults.NoContent()
+            : throw Problem.NotFound($"{row.Name} has no such webhook.");
+    }
+
+    private static async Task<string> NewestUrlAsync(AppRow app, NpgsqlDataSource db, CancellationToken cancel) =>
+        await db.FirstAsync<string>("""
+            select source->'git'->>'url' from deployments where app_uid = @Uid and source->'git'->>'url' is not null
+            order by number desc limit 1
+            """, app, cancel)
+        ?? throw Problem.BadRequest($"url: {app.Name} was never deployed from git; say which repository.");
+
+    private static Webhook Show(RouterdSettings settings, string app, WebhookRow row, bool withSecret)
+    {
+        var source = new DroidSource { Git = new GitSource(row.Url, row.Branch) };
+        return new Webhook
+        {
+            Id = row.Id,
+            Url = settings.Url("console." + settings.Domain) + $"/v1/hooks/{app}/{row.Id}",
+            Secret = withSecret ? row.Secret : null,
+            Source = Sources.Masked(source).Git!.Url,
+            Branch = row.Branch,
+            CreatedAt = row.CreatedAt,
+            LastAt = row.LastAt,
+            LastResult = row.LastResult,
+        };
+    }
+}
