@@ -52,16 +52,22 @@ internal static class WebhookDeliveries
     /// <summary>The delivery, once its signature is found right.</summary>
     private static async Task<WebhookPush> ReadAsync(HttpContext http, WebhookRow hook, CancellationToken cancel)
     {
-        http.Features.GetRequiredFeature<IHttpMaxRequestBodySizeFeature>().MaxRequestBodySize = MaxBody;
-        if (http.Request.ContentLength > MaxBody)
-            throw new Problem(413, "A delivery has 25 MB at most.");
+        http.Features.GetRequiredFeature<IHttpMaxRequestBodySizeFeature>().MaxRequestBodySize = 2 * MaxBody;
         using var bound = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         bound.CancelAfter(BodyLimit);
+        if (http.Request.ContentLength > MaxBody)
+        {
+            // An answer while the body still comes reads to nginx as a broken connection.
+            await http.Request.Body.CopyToAsync(Stream.Null, bound.Token);
+            throw TooLong();
+        }
         await Bodies.WaitAsync(bound.Token);
         try
         {
             using var body = new MemoryStream();
             await http.Request.Body.CopyToAsync(body, bound.Token);
+            if (body.Length > MaxBody)
+                throw TooLong();
             var bytes = body.GetBuffer().AsMemory(0, (int)body.Length);
             return WebhookPush.IsSigned(http.Request.Headers, bytes.Span, hook.Secret)
                 ? WebhookPush.Read(http.Request.Headers, http.Request.ContentType, bytes)
@@ -72,6 +78,8 @@ internal static class WebhookDeliveries
             Bodies.Release();
         }
     }
+
+    private static Problem TooLong() => new(413, "A delivery has 25 MB at most.");
 
     private static async Task<string> NoteAsync(NpgsqlDataSource db, WebhookRow hook, WebhookPush push, CancellationToken cancel)
     {
