@@ -4,6 +4,7 @@ using System.Text.Json;
 
 namespace Appoxy.Tests.Acceptance;
 
+[Collection(FirstLane.Name)]
 public sealed class BadInputTests(Install install) : ShopTests(install)
 {
     [Theory]

@@ -9,6 +9,7 @@ namespace Appoxy.Tests.Acceptance;
 /// What one app does to the others while it takes all it can. APPOXY_TEST_BOMB_SECONDS sets for how long each bomb burns (4); two
 /// minutes are the full size.
 /// </summary>
+[Collection(Alone.Name)]
 public sealed class BombTests(Install install, ITestOutputHelper output) : ShopTests(install)
 {
     private static readonly TimeSpan Window = TimeSpan.FromSeconds(1);

@@ -4,7 +4,7 @@ using System.Text.Json.Nodes;
 namespace Appoxy.Tests.Acceptance;
 
 /// <summary>Each way in which a deployment can fail has its own state, reason, words and kept log, and the version before serves on.</summary>
-[Collection(Installed.Name)]
+[Collection(SecondLane.Name)]
 public sealed class BuildFaultTests(Install install)
 {
     [Fact]

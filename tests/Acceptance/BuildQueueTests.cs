@@ -2,7 +2,7 @@ using System.Text.Json;
 
 namespace Appoxy.Tests.Acceptance;
 
-[Collection(Installed.Name)]
+[Collection(SecondLane.Name)]
 public sealed class BuildQueueTests(Install install)
 {
     [Fact]

@@ -5,6 +5,7 @@ using CliWrap.EventStream;
 
 namespace Appoxy.Tests.Acceptance;
 
+[Collection(FirstLane.Name)]
 public sealed class CrashTests(Install install) : ShopTests(install)
 {
     [Fact]

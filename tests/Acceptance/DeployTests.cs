@@ -5,6 +5,7 @@ using CliWrap.EventStream;
 
 namespace Appoxy.Tests.Acceptance;
 
+[Collection(SecondLane.Name)]
 public sealed class DeployTests(Install install) : ShopTests(install)
 {
     [Fact]

@@ -3,6 +3,7 @@ using System.Net;
 
 namespace Appoxy.Tests.Acceptance;
 
+[Collection(FirstLane.Name)]
 public sealed class DomainTests(Install install) : ShopTests(install)
 {
     [Fact]

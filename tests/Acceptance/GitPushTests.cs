@@ -7,7 +7,7 @@ using CliWrap.EventStream;
 namespace Appoxy.Tests.Acceptance;
 
 /// <summary>Deploys by <c>git push</c>.</summary>
-[Collection(Installed.Name)]
+[Collection(SecondLane.Name)]
 public sealed class GitPushTests(Install install)
 {
     [Fact]

@@ -9,6 +9,7 @@ namespace Appoxy.Tests.Acceptance;
 /// Requests that a browser never sends, written byte by byte to the global nginx. Each has the one right answer, or the few that
 /// RFC 9110 and 9112 leave open; none may be taken for two requests, reach another app, or go past a header that we set.
 /// </summary>
+[Collection(FirstLane.Name)]
 public sealed partial class HostileRequestTests(Install install) : ShopTests(install)
 {
     private const string Close = "Connection: close\r\n\r\n";

@@ -20,7 +20,15 @@ public sealed record Ran(int ExitCode, string Output, string Error)
 /// </summary>
 public sealed class Install : IAsyncLifetime
 {
+    // On a bare machine the first one installs packages, builds and makes base images for all.
+    private static readonly SemaphoreSlim OneAtATime = new(1, 1);
     private JsonElement installed;
+
+    /// <summary>The repository of the app <see cref="Shop"/>, once it is deployed here.</summary>
+    public GitRepository? ShopRepository { get; set; }
+
+    /// <summary>What the deployment of the app <see cref="Tenant"/> printed, once it is deployed here.</summary>
+    public string? TenantLog { get; set; }
 
     public string Repository { get; } = Path.GetFullPath(Path.Combine(Path.GetDirectoryName(Here())!, "../.."));
 
@@ -48,15 +56,23 @@ public sealed class Install : IAsyncLifetime
     public async Task InitializeAsync()
     {
         await BaseImages.WriteSettingsAsync(this);
-        var start = DateTimeOffset.UtcNow;
-        var ran = await ProvisionAsync(Arguments);
-        FirstRun = DateTimeOffset.UtcNow - start;
-        FirstOutput = ran.Output;
-        Assert.True(ran.ExitCode == 0, ran.ToString());
-        ReadInstall();
-        Token = (await File.ReadAllTextAsync(Installed("token_file"))).Trim();
-        if (Sample)
-            await BaseImages.LoadAsync(this);
+        await OneAtATime.WaitAsync();
+        try
+        {
+            var start = DateTimeOffset.UtcNow;
+            var ran = await ProvisionAsync(Arguments);
+            FirstRun = DateTimeOffset.UtcNow - start;
+            FirstOutput = ran.Output;
+            Assert.True(ran.ExitCode == 0, ran.ToString());
+            ReadInstall();
+            Token = (await File.ReadAllTextAsync(Installed("token_file"))).Trim();
+            if (Sample)
+                await BaseImages.LoadAsync(this);
+        }
+        finally
+        {
+            OneAtATime.Release();
+        }
     }
 
     public async Task DisposeAsync()
@@ -205,11 +221,22 @@ public sealed class Install : IAsyncLifetime
         return page.Items.Single();
     }
 
+    /// <summary>A port that nothing listens on, below those that the kernel gives to connections.</summary>
     public static int FreePort()
     {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
+        for (var tries = 0; ; tries++)
+        {
+            using var listener = new TcpListener(IPAddress.Any, Random.Shared.Next(12_000, 32_000));
+            try
+            {
+                listener.Start();
+                return ((IPEndPoint)listener.LocalEndpoint).Port;
+            }
+            catch (SocketException) when (tries < 100)
+            {
+                // Taken; another one.
+            }
+        }
     }
 
     private static string Here([CallerFilePath] string path = "") => path;
@@ -244,9 +271,23 @@ public sealed class GitRepository(Install install, string folder)
     }
 }
 
-/// <summary>Tests that share the one install; they run one after the other.</summary>
+/// <summary>Tests beside which nothing else may run, since they measure times; one after the other, when the others have ended.</summary>
 [CollectionDefinition(Name, DisableParallelization = true)]
-public sealed class Installed : ICollectionFixture<Install>
+public sealed class Alone : ICollectionFixture<Install>
 {
-    public const string Name = "installed";
+    public const string Name = "alone";
+}
+
+/// <summary>Tests that run one after the other on an install of theirs, beside those of <see cref="SecondLane"/>.</summary>
+[CollectionDefinition(Name)]
+public sealed class FirstLane : ICollectionFixture<Install>
+{
+    public const string Name = "first lane";
+}
+
+/// <summary>Tests that run one after the other on an install of theirs, beside those of <see cref="FirstLane"/>.</summary>
+[CollectionDefinition(Name)]
+public sealed class SecondLane : ICollectionFixture<Install>
+{
+    public const string Name = "second lane";
 }

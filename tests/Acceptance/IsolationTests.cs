@@ -3,6 +3,7 @@ using System.Net.Sockets;
 
 namespace Appoxy.Tests.Acceptance;
 
+[Collection(SecondLane.Name)]
 public sealed class IsolationTests(Install install) : ShopTests(install)
 {
     private readonly Tenant tenant = new(install);

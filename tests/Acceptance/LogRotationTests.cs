@@ -1,5 +1,6 @@
 namespace Appoxy.Tests.Acceptance;
 
+[Collection(FirstLane.Name)]
 public sealed class LogRotationTests(Install install) : ShopTests(install)
 {
     [Fact]

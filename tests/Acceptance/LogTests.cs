@@ -5,6 +5,7 @@ using CliWrap;
 namespace Appoxy.Tests.Acceptance;
 
 /// <summary>An app's log: its own lines, the platform's and the router's.</summary>
+[Collection(FirstLane.Name)]
 public sealed partial class LogTests(Install install) : ShopTests(install)
 {
     [Fact]

@@ -2,6 +2,7 @@ using System.Net;
 
 namespace Appoxy.Tests.Acceptance;
 
+[Collection(FirstLane.Name)]
 public sealed class OutageTests(Install install) : ShopTests(install)
 {
     [Fact]

@@ -6,7 +6,7 @@ using System.Text.Json;
 namespace Appoxy.Tests.Acceptance;
 
 /// <summary>Builds with buildpacks, by the stand-in for pack.</summary>
-[Collection(Installed.Name)]
+[Collection(SecondLane.Name)]
 public sealed class PackTests(Install install)
 {
     private const string ByPack = "label=author=pack";

@@ -6,7 +6,7 @@ using CliWrap;
 namespace Appoxy.Tests.Acceptance;
 
 /// <summary>Deploys from private repositories, with a key by ssh and a token by http.</summary>
-[Collection(Installed.Name)]
+[Collection(SecondLane.Name)]
 public sealed class PrivateSourceTests(Install install)
 {
     [Fact]

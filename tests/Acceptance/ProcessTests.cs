@@ -10,7 +10,7 @@ namespace Appoxy.Tests.Acceptance;
 /// <summary>
 /// An app of several processes (tests/apps/team). APPOXY_TEST_ROUNDS raises how often replicas and droidd are killed and the app is scaled.
 /// </summary>
-[Collection(Installed.Name)]
+[Collection(SecondLane.Name)]
 public sealed class ProcessTests(Install install) : IAsyncLifetime
 {
     private const string Host = "team.localhost";

@@ -2,7 +2,7 @@ using Xunit.Abstractions;
 
 namespace Appoxy.Tests.Acceptance;
 
-[Collection(Installed.Name)]
+[Collection(Alone.Name)]
 public sealed class PropagationTests(EchoServers servers, ITestOutputHelper output) : IClassFixture<EchoServers>
 {
     [Fact]

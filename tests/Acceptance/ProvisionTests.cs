@@ -2,7 +2,7 @@ using System.Net;
 
 namespace Appoxy.Tests.Acceptance;
 
-[Collection(Installed.Name)]
+[Collection(FirstLane.Name)]
 public sealed class ProvisionTests(Install install)
 {
     [Fact]

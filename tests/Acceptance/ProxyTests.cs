@@ -6,6 +6,7 @@ using System.Text.Json;
 namespace Appoxy.Tests.Acceptance;
 
 /// <summary>Two routerd and two global nginxes on one machine.</summary>
+[Collection(FirstLane.Name)]
 public sealed class ProxyTests(Install install) : ShopTests(install)
 {
     private const string Page = "error-page.html.sbn", Global = "global.conf.sbn";

@@ -7,7 +7,7 @@ using Xunit.Abstractions;
 
 namespace Appoxy.Tests.Acceptance;
 
-[Collection(Installed.Name)]
+[Collection(Alone.Name)]
 public sealed class PublisherTests(Install install, EchoServers servers, ITestOutputHelper output) : IClassFixture<EchoServers>
 {
     private const int Seed = 2026;

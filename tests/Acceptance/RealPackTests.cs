@@ -20,7 +20,7 @@ public sealed class RealPackFactAttribute : FactAttribute
 }
 
 /// <summary>What the tests with the stand-in ask of pack, asked of the real one.</summary>
-[Collection(Installed.Name)]
+[Collection(SecondLane.Name)]
 public sealed class RealPackTests(Install install) : IAsyncLifetime
 {
     public Task InitializeAsync() => RealPackFactAttribute.Pack is { } pack && RealPackFactAttribute.Builder.Length > 0

@@ -6,7 +6,7 @@ namespace Appoxy.Tests.Acceptance;
 
 /// <summary>Visitors notice nothing of deployments but the new version.</summary>
 /// <remarks>APPOXY_TEST_REDEPLOYS says how many; a new one under 200 requests/s takes a few seconds.</remarks>
-[Collection(Installed.Name)]
+[Collection(Alone.Name)]
 public sealed class RedeployTests(Install install, ITestOutputHelper output)
 {
     private const string Host = "redeployed.localhost";

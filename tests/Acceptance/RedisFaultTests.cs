@@ -8,7 +8,7 @@ namespace Appoxy.Tests.Acceptance;
 /// Faults of the stores while known hosts are visited. Each visit is compared with those of the seconds just before, so that what
 /// else the machine does counts for both.
 /// </summary>
-[Collection(Installed.Name)]
+[Collection(Alone.Name)]
 public sealed class RedisFaultTests(Install install, EchoServers servers, ITestOutputHelper output) : IClassFixture<EchoServers>, IAsyncLifetime
 {
     private const int Hosts = 100;

@@ -11,6 +11,7 @@ namespace Appoxy.Tests.Acceptance;
 /// Templates activated and nginxes reloaded over and over while visitors come and websockets are open. <c>APPOXY_TEST_ACTIVATIONS</c>
 /// says how often; few in the suite, and <c>tests/bench/run.sh reloads</c> does 1,000.
 /// </summary>
+[Collection(FirstLane.Name)]
 public sealed class ReloadTests(Install install, ITestOutputHelper output) : ShopTests(install)
 {
     private const int Sockets = 21;

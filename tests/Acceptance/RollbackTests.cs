@@ -4,7 +4,7 @@ using System.Text.Json;
 
 namespace Appoxy.Tests.Acceptance;
 
-[Collection(Installed.Name)]
+[Collection(SecondLane.Name)]
 public sealed class RollbackTests(Install install)
 {
     [Fact]

@@ -8,6 +8,7 @@ using System.Text.Json;
 namespace Appoxy.Tests.Acceptance;
 
 /// <summary>Each routing option through the real global nginx. No test reloads anything: that is looked at after each.</summary>
+[Collection(FirstLane.Name)]
 public sealed class RoutingOptionTests(Install install) : ShopTests(install)
 {
     private static readonly TimeSpan Second = TimeSpan.FromSeconds(1);

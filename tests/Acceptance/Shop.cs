@@ -4,19 +4,18 @@ namespace Appoxy.Tests;
 public sealed class Shop(Install install) : IAsyncLifetime
 {
     public const string Host = "shop.localhost";
-    private static GitRepository? repository;
 
-    public GitRepository Repository => repository!;
+    public GitRepository Repository => install.ShopRepository!;
 
     public string Uid { get; private set; } = "";
 
     public async Task InitializeAsync()
     {
-        if (repository is null)
+        if (install.ShopRepository is null)
         {
-            repository = await install.RepositoryOfAsync("shop", "shop");
+            install.ShopRepository = await install.RepositoryOfAsync("shop", "shop");
             await install.MustAsync("apps", "create", "shop");
-            await install.MustAsync("deploy", "shop", "--git", repository.Url, "--ref", "main");
+            await install.MustAsync("deploy", "shop", "--git", Repository.Url, "--ref", "main");
         }
         Uid = (await install.DroidAsync("shop")).Uid;
     }
@@ -39,7 +38,6 @@ public sealed class Shop(Install install) : IAsyncLifetime
 }
 
 /// <summary>Tests that visit the shop.</summary>
-[Collection(Installed.Name)]
 public abstract class ShopTests(Install install) : IAsyncLifetime
 {
     protected Install Install => install;

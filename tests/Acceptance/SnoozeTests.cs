@@ -5,6 +5,7 @@ using System.Text;
 
 namespace Appoxy.Tests.Acceptance;
 
+[Collection(FirstLane.Name)]
 public sealed class SnoozeTests(Install install) : ShopTests(install)
 {
     public override async Task InitializeAsync()

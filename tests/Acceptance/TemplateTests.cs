@@ -4,6 +4,7 @@ using System.Text.Json;
 
 namespace Appoxy.Tests.Acceptance;
 
+[Collection(FirstLane.Name)]
 public sealed class TemplateTests(Install install) : ShopTests(install)
 {
     private string Overrides => Path.Combine(Install.Prefix, "etc/appoxy/templates");

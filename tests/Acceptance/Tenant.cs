@@ -4,19 +4,18 @@ namespace Appoxy.Tests;
 public sealed class Tenant(Install install) : IAsyncLifetime
 {
     public const string Host = "tenant.localhost";
-    private static string? deployed;
 
     /// <summary>What its deployment printed.</summary>
-    public string Log => deployed!;
+    public string Log => install.TenantLog!;
 
     public async Task InitializeAsync()
     {
-        if (deployed is not null)
+        if (install.TenantLog is not null)
             return;
         var folder = new Folder(install, "tenant", "tenant").Write("targets.txt", string.Join('\n', await Targets.HostAsync(install)) + "\n");
         await install.MustAsync("apps", "create", "tenant");
         await install.MustAsync("settings", "tenant", "memory=256m", "disk=192m");
-        deployed = await install.MustAsync("deploy", "tenant", folder.Path);
+        install.TenantLog = await install.MustAsync("deploy", "tenant", folder.Path);
     }
 
     public Task DisposeAsync() => Task.CompletedTask;

@@ -8,7 +8,7 @@ using System.Text.Json;
 namespace Appoxy.Tests.Acceptance;
 
 /// <summary>Deploys of a folder.</summary>
-[Collection(Installed.Name)]
+[Collection(SecondLane.Name)]
 public sealed class UploadTests(Install install)
 {
     private const string Always = "Dockerfile server.js";

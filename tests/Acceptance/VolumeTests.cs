@@ -3,7 +3,7 @@ using System.Text.Json;
 
 namespace Appoxy.Tests.Acceptance;
 
-[Collection(Installed.Name)]
+[Collection(SecondLane.Name)]
 public sealed class VolumeTests(Install install) : IAsyncLifetime
 {
     private readonly Tenant tenant = new(install);

@@ -12,6 +12,7 @@ namespace Appoxy.Tests.Acceptance;
 /// Visits of all kinds to an app that sleeps or just falls asleep. <c>APPOXY_TEST_REQUESTS</c> says how many come at once,
 /// <c>APPOXY_TEST_SWEEP</c> how many instants of falling asleep are tried.
 /// </summary>
+[Collection(FirstLane.Name)]
 public sealed class WakeTests(Install install) : ShopTests(install)
 {
     private static readonly TimeSpan Bound = TimeSpan.FromSeconds(30);

@@ -6,7 +6,7 @@ using System.Text.Json;
 namespace Appoxy.Tests.Acceptance;
 
 /// <summary>Pushes to git hosts that tell Appoxy by a webhook.</summary>
-[Collection(Installed.Name)]
+[Collection(SecondLane.Name)]
 public sealed class WebhookTests(Install install)
 {
     [Fact]
