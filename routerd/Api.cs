@@ -25,7 +25,7 @@ internal static class Api
         builder.Services.AddAuthorizationBuilder().AddPolicy(Admins, p => p.RequireRole(Caller.AdminRole));
         builder.Services.AddProblemDetails();
         builder.Services.AddExceptionHandler<ProblemWriter>();
-        builder.Services.AddOpenApi();
+        builder.Services.AddOpenApi(o => OpenApi.Configure(o));
         builder.Services.Configure<RouteHandlerOptions>(o => o.ThrowOnBadRequest = true);
         builder.Services.ConfigureHttpJsonOptions(o => AppoxyJson.Configure(o.SerializerOptions));
     }
