@@ -17,8 +17,8 @@ internal sealed class AccessLog(DroiddSettings settings, TimeProvider time)
     private const int LongestLine = 256 << 10;
     private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(250);
 
-    /// <summary>For how long nginx's workers may still write to a file that was put aside.</summary>
-    private static readonly TimeSpan Lag = TimeSpan.FromSeconds(2);
+    /// <summary>For how long each of nginx's workers keeps lines to itself at most, and may still write to a file that was put aside.</summary>
+    public static readonly TimeSpan Lag = TimeSpan.FromSeconds(2);
 
     private string Path => System.IO.Path.Combine(settings.Nginx.LogDir, "local-access.log");
 

@@ -18,6 +18,7 @@ internal sealed class DroidLogs(DockerClient docker, AccessLog requests, TimePro
     /// <summary>Of what <c>tail</c> asks for, in characters.</summary>
     private const long MostKept = 32 << 20;
     private const int StampLength = 27;
+    private const string StampFormat = "yyyy-MM-ddTHH:mm:ss.ffffff'Z'";
     private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(250);
 
     /// <summary>Writes the log to <paramref name="target"/>, oldest line first.</summary>
@@ -34,7 +35,7 @@ internal sealed class DroidLogs(DockerClient docker, AccessLog requests, TimePro
         var eventCount = EventLength(droid);
         // All sources start their lines with the time in the same form.
         var merged = LogMerge.ByTimeAsync(
-            [Events(droid, since), access.PastAsync(since, cancel),
+            [Events(droid, since), LogMerge.SettleAsync(access.PastAsync(since, cancel), AccessLog.Lag, cancel),
                 .. droid.Processes.Select(p => ReadAsync(p.Container.Id, Source(droid, p), since, now, false, tail, cancel))], cancel);
         await WriteAsync(target, tail == int.MaxValue ? merged : LastAsync(merged, tail, cancel), flush: false, cancel);
         await target.FlushAsync(cancel);
@@ -95,7 +96,11 @@ internal sealed class DroidLogs(DockerClient docker, AccessLog requests, TimePro
     }
 
     /// <summary>A moment as lines begin with it.</summary>
-    internal static string StampOf(DateTimeOffset at) => at.UtcDateTime.ToString("yyyy-MM-ddTHH:mm:ss.ffffffZ", CultureInfo.InvariantCulture);
+    internal static string StampOf(DateTimeOffset at) => at.UtcDateTime.ToString(StampFormat, CultureInfo.InvariantCulture);
+
+    /// <summary>The moment that a line begins with.</summary>
+    internal static DateTimeOffset MomentOf(string line) =>
+        DateTimeOffset.ParseExact(line.AsSpan(0, StampLength), StampFormat, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal);
 
     /// <summary>Shows control characters, which could steer a terminal or fake a line, as their number: <c>\x1b</c>.</summary>
     internal static string Clean(string text)

@@ -32,6 +32,29 @@ internal static class LogMerge
         }
     }
 
+    /// <summary>
+    /// A source that is nearly in order, in order: several writers put their lines into it in blocks, so that one may stand behind others
+    /// that are younger by <paramref name="window"/> at most. It holds the lines of such a time.
+    /// </summary>
+    public static async IAsyncEnumerable<string> SettleAsync(
+        IAsyncEnumerable<string> source, TimeSpan window, [EnumeratorCancellation] CancellationToken cancel)
+    {
+        var held = new PriorityQueue<string, string>(StringComparer.Ordinal);
+        var newest = "";
+        await foreach (var line in source.WithCancellation(cancel))
+        {
+            held.Enqueue(line, line);
+            if (string.CompareOrdinal(line, newest) <= 0)
+                continue;
+            newest = line;
+            var settled = DroidLogs.StampOf(DroidLogs.MomentOf(line) - window);
+            while (held.TryPeek(out var oldest, out _) && string.CompareOrdinal(oldest, settled) < 0)
+                yield return held.Dequeue();
+        }
+        while (held.TryDequeue(out var line, out _))
+            yield return line;
+    }
+
     private static async Task CloseAsync(List<IAsyncEnumerator<string>> open, IAsyncEnumerator<string> ended)
     {
         open.Remove(ended);

@@ -14,6 +14,8 @@ public sealed class GitPushTests(Install install)
     public async Task Push_deploys_the_commit_and_streams_its_log_and_a_failed_build_refuses_it()
     {
         await using var app = await MakeAsync("pushed");
+        var dockerfile = await File.ReadAllTextAsync(Path.Combine(app.Folder, "Dockerfile"));
+        await app.WriteAsync("Dockerfile", dockerfile.Replace("\nWORKDIR", "\nRUN sleep 1\nWORKDIR", StringComparison.Ordinal));
         var lines = new List<(DateTimeOffset At, string Text)>();
         var exitCode = -1;
         await foreach (var happened in app.Git("push", "appoxy", "main").WithValidation(CommandResultValidation.None).ListenAsync())
