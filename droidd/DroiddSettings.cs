@@ -94,6 +94,12 @@ public sealed class DroiddSettings
     /// <summary>How much one volume may hold; 0 for no limit.</summary>
     public string VolumeLimit { get; set; } = "10g";
 
+    /// <summary>
+    /// How much a process may write to its log a second, as Docker keeps it, before it is ended: dockerd reads the lines, so that no
+    /// limit of the app's holds for what that costs. 0 for no limit.
+    /// </summary>
+    public string LogRate { get; set; } = "8m";
+
     /// <summary>How many versions before the live one are kept for a roll-back.</summary>
     public int KeptVersions { get; set; } = 1;
 
@@ -123,6 +129,8 @@ public sealed class DroiddSettings
     internal long DiskReserveBytes => Bytes(DiskReserve);
 
     internal long VolumeBytes => Bytes(VolumeLimit);
+
+    internal long LogRateBytes => Bytes(LogRate);
 
     internal long BuildMemoryBytes => Bytes(BuildMemory);
 
@@ -196,7 +204,7 @@ internal sealed class DroiddSettingsValidator : IValidateOptions<DroiddSettings>
                 yield return $"{key} is '{time}': give a time such as 90s or 10m";
         }
         foreach (var (key, size) in new[] { ("uploadLimit", s.UploadLimit), ("sourceLimit", s.SourceLimit), ("buildMemory", s.BuildMemory),
-            ("diskReserve", s.DiskReserve), ("volumeLimit", s.VolumeLimit) })
+            ("diskReserve", s.DiskReserve), ("volumeLimit", s.VolumeLimit), ("logRate", s.LogRate) })
         {
             // Docker refuses less than 6 MiB of memory; 0 lifts limits, but not those of uploads.
             if (!Quantities.TryParseBytes(size, out var bytes) || (bytes < 6 << 20 && (bytes != 0 || key is "uploadLimit" or "sourceLimit")))

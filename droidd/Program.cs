@@ -58,7 +58,7 @@ builder.Services.AddSingleton<DroidServer>().AddHostedService(s => s.GetRequired
 builder.Services.AddHostedService<ExitWatch>();
 builder.Services.AddHostedService<IdleWatch>();
 builder.Services.AddSingleton<DroidVolumes>().AddSingleton<VolumeCopy>();
-builder.Services.AddHostedService<DiskWatch>();
+builder.Services.AddHostedService<DiskWatch>().AddHostedService<LogWatch>();
 builder.Services.AddProblemDetails();
 builder.Services.AddExceptionHandler<ProblemWriter>();
 builder.Services.ConfigureHttpJsonOptions(o => AppoxyJson.Configure(o.SerializerOptions));

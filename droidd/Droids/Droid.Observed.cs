@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net;
 using Docker.DotNet;
 
@@ -10,7 +11,13 @@ internal sealed partial class Droid
     private static readonly TimeSpan MemoryNoteInterval = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan TroubleShown = TimeSpan.FromMinutes(10);
 
+    private static readonly TimeSpan EvictionsForgotten = TimeSpan.FromHours(1);
+
     private int evictions;
+    private long lastEviction;
+
+    /// <summary>Until when a process that was ended for what it did is not started again, beside others that go on; by its name.</summary>
+    private readonly ConcurrentDictionary<string, long> resting = new();
     private DateTimeOffset? ranOutOfMemory;
 
     /// <summary>Takes note that a process ended without having been told to; Docker starts it again.</summary>
@@ -106,6 +113,9 @@ internal sealed partial class Droid
         }
         else if (seen is "exited" or "dead" or "created" or "paused" && IsToBeAwake(process.IsWeb))
         {
+            if (resting.TryGetValue(process.Name, out var until) && time.GetTimestamp() < until && (!process.IsWeb || HasOpenWeb(but: process)))
+                return;
+            resting.TryRemove(process.Name, out _);
             if (up && seen != "created")
                 Tell($"{(processes.Count == 1 ? "the container" : process.Name)} was {(seen == "paused" ? "paused" : "stopped")} from outside; "
                     + (process.IsWeb && !HasOpenWeb(but: process) ? "the next visit starts it" : "it is started again"));
@@ -144,28 +154,37 @@ internal sealed partial class Droid
         _ => seen.State is not ("running" or "paused" or "restarting"),
     };
 
-    /// <summary>Ends a container that has filled its disk, before it fills the machine's; later visits start it with a fresh one.</summary>
+    /// <summary>Ends a container that does harm to others, such as filling the disk; it is started again later, and later each time.</summary>
     /// <param name="container">The container that was found to be at fault.</param>
     /// <param name="error">What it did, for its owner.</param>
+    /// <param name="anew">Whether what it has written goes, with its log; volumes stay.</param>
     /// <param name="cancel">Ends the wait for what else is done with the droid.</param>
-    public async Task EvictAsync(string container, string error, CancellationToken cancel)
+    public async Task EvictAsync(string container, string error, bool anew, CancellationToken cancel)
     {
         using var held = await HoldAsync(cancel);
         if (processes.FirstOrDefault(p => p.Container.Id == container) is not { } process)
             return;
+        if (time.GetElapsedTime(lastEviction) > EvictionsForgotten)
+            evictions = 0;
+        lastEviction = time.GetTimestamp();
         var backOff = TimeSpan.FromSeconds(Math.Min(15 * Math.Pow(2, evictions++), LongestEviction.TotalSeconds));
         Note(process.Name, DroidStates.Crashed, error);
-        // With another web process, or without any to do with it, the app goes on, and the next look starts this one.
+        // With another web process, or without any to do with it, the app goes on, and a later look starts this one.
         var ends = process.IsWeb && !HasOpenWeb();
         if (process.IsWeb)
             await TellDictAsync(ends ? DroidStates.Crashed : State!, cancel);
+        var until = time.GetTimestamp() + (long)(backOff.TotalSeconds * time.TimestampFrequency);
         if (ends)
-            retryAt = time.GetTimestamp() + (long)(backOff.TotalSeconds * time.TimestampFrequency);
+            retryAt = until;
+        else
+            resting[process.Name] = until;
         // Half of it would be a droid without a container.
-        var anew = await containers.RenewAsync(process.Container, CancellationToken.None);
-        Replace(container, anew);
-        Tell($"{error}; {(processes.Count == 1 ? "it" : process.Name)} was ended, what it had written outside of volumes is gone, and "
-            + (ends ? $"a visit after {backOff.TotalSeconds:0} s starts it anew" : "it is started anew"));
+        if (anew)
+            Replace(container, await containers.RenewAsync(process.Container, CancellationToken.None));
+        else
+            await containers.KillAsync(container, CancellationToken.None);
+        Tell($"{error}; {(processes.Count == 1 ? "it" : process.Name)} was ended, {(anew ? "what it had written outside of volumes is gone, " : "")}and "
+            + (ends ? $"a visit after {backOff.TotalSeconds:0} s starts it again" : $"it is started again after {backOff.TotalSeconds:0} s"));
         if (ends)
             await BecomeAsync(DroidStates.Crashed, error, CancellationToken.None);
     }

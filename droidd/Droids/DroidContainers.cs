@@ -325,7 +325,7 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
         await addressGate.WaitAsync(cancel);
         try
         {
-            await docker.Containers.StopContainerAsync(old.Id, new() { WaitBeforeKillSeconds = 0 }, cancel);
+            await KillAsync(old.Id, cancel);
             await RemoveAsync(old.Id, cancel);
             var address = IPEndPoint.Parse(old.Address).Address;
             var created = await docker.Containers.CreateContainerAsync(Parameters(new NewContainer(old.Spec, old.ImageId, old.Types, old.Release, old.Type, old.Number), old.Spec, old.Name, address), CancellationToken.None);
@@ -344,6 +344,23 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
         var seen = await docker.Containers.InspectContainerAsync(id, cancel);
         return seen.GraphDriver?.Data?.TryGetValue("UpperDir", out var folder) == true && Path.IsPathFullyQualified(folder) ? folder : null;
     }
+
+    /// <summary>The file that Docker writes a container's log to; null where the container is gone, or its log is no file.</summary>
+    public async Task<string?> LogFileAsync(string id, CancellationToken cancel)
+    {
+        try
+        {
+            return (await docker.Containers.InspectContainerAsync(id, cancel)).LogPath is { Length: > 0 } file ? file : null;
+        }
+        catch (DockerContainerNotFoundException)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>Ends a container without waiting for it; Docker does not revive it.</summary>
+    public Task KillAsync(string id, CancellationToken cancel) =>
+        docker.Containers.StopContainerAsync(id, new() { WaitBeforeKillSeconds = 0 }, cancel);
 
     /// <summary>What a container has written, in bytes, where no folder tells.</summary>
     public async Task<long> WrittenAsync(string id, CancellationToken cancel) =>

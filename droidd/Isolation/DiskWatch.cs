@@ -93,7 +93,7 @@ internal sealed partial class DiskWatch(
     private async Task EndAsync(Held held, string fault, CancellationToken cancel)
     {
         LogEnded(log, held.Droid.Uid, fault);
-        await held.Droid.EvictAsync(held.Live.Id, fault, cancel);
+        await held.Droid.EvictAsync(held.Live.Id, fault, anew: true, cancel);
     }
 
     private async Task<List<Held>> MeasureAsync(CancellationToken cancel)
