@@ -30,5 +30,9 @@ var root = new RootCommand("Deploys apps to Appoxy and looks after them.")
     Templates.Define(),
     Route.Define(),
     Login.Define(),
+    Accounts.WhoAmI(),
+    Accounts.Password(),
+    Tokens.Define(),
+    Users.Define(),
 };
 return await CommandLine.RunAsync(root, args);

@@ -33,6 +33,8 @@ internal sealed class Routerd : IDisposable
         url = http.BaseAddress!;
     }
 
+    public Uri Url => url;
+
     /// <summary>The path of an app, and of what belongs to it.</summary>
     public static string App(string name, string? below = null) =>
         $"v1/apps/{Uri.EscapeDataString(name)}{(below is null ? "" : "/" + below)}";
@@ -55,6 +57,10 @@ internal sealed class Routerd : IDisposable
 
     public Task<Answer<T>> PutAsync<TBody, T>(string path, TBody body, CancellationToken cancel) =>
         SendAsync<T>(HttpMethod.Put, path, Body(body), Patience, cancel);
+
+    /// <summary>Sends what is answered by nothing.</summary>
+    public async Task PutJsonAsync<TBody>(string path, TBody body, CancellationToken cancel) =>
+        (await SendAsync(HttpMethod.Put, path, Body(body), Patience, cancel)).Dispose();
 
     public async Task DeleteAsync(string path, CancellationToken cancel) =>
         (await SendAsync(HttpMethod.Delete, path, null, Patience, cancel)).Dispose();

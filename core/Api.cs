@@ -15,6 +15,12 @@ public sealed record App
     /// <summary>Where <c>git push</c> deploys it.</summary>
     public string? GitUrl { get; init; }
 
+    /// <summary>The user's email, or the team's name; null where that user is gone.</summary>
+    public string? Owner { get; init; }
+
+    /// <summary>What one may do with it: <c>view</c>, <c>deploy</c>, <c>manage</c> or <c>owner</c>.</summary>
+    public string? Role { get; init; }
+
     /// <summary>The droid-server that it is placed on.</summary>
     public required string Server { get; init; }
     public required IReadOnlyList<string> Domains { get; init; }
@@ -76,7 +82,10 @@ public sealed record AppSettings
 public sealed record ProcessScale(string Type, int Count, int Running, string? Command, string? Error = null);
 
 /// <summary>Body of <c>POST /v1/apps</c>.</summary>
-public sealed record NewApp(string? Name, AppSettings? Settings = null);
+/// <param name="Name">The app's name.</param>
+/// <param name="Settings">Those that are not to be as by default.</param>
+/// <param name="Team">The team that owns it; null for the caller.</param>
+public sealed record NewApp(string? Name, AppSettings? Settings = null, string? Team = null);
 
 /// <summary>Body of <c>POST /v1/apps/{app}/deployments</c>.</summary>
 /// <param name="Source">What to build or run.</param>
@@ -231,11 +240,145 @@ public sealed record ActivatedTemplate(string Name, int Version, IReadOnlyList<T
 /// <param name="Diff">A unified diff to the version before, for the first one to the shipped text.</param>
 public sealed record TemplateVersion(int Number, string By, DateTimeOffset At, string? Sha, string Diff);
 
-/// <summary>Body of <c>POST /v1/tokens</c>: exchanges a password for a token.</summary>
-public sealed record NewToken(string? Email, string? Password, string? Name = null);
+/// <summary>
+/// Body of <c>POST /v1/tokens</c>: email and password for a token that may all its user may; else, sent with a token, what the new one
+/// may.
+/// </summary>
+/// <param name="Email">Of the user who signs in.</param>
+/// <param name="Password">Secret.</param>
+/// <param name="Name">By which the user knows it again.</param>
+/// <param name="Scope"><c>read</c>, <c>deploy</c>, <c>write</c> or <c>admin</c>; each includes those before it.</param>
+/// <param name="App">The only app that it is for; null for all.</param>
+/// <param name="Expires">After how long it ends, as <c>90d</c>, or <c>never</c>; null for a year.</param>
+public sealed record NewToken(
+    string? Email = null, string? Password = null, string? Name = null, string? Scope = null, string? App = null, string? Expires = null);
 
 /// <summary>A token, shown once.</summary>
-public sealed record IssuedToken(string Token, string Name);
+public sealed record IssuedToken(string Token, string Name)
+{
+    public long? Id { get; init; }
+    public string? Scope { get; init; }
+    public string? App { get; init; }
+    public DateTimeOffset? ExpiresAt { get; init; }
+}
+
+/// <summary>A token as lists show it.</summary>
+/// <param name="Id">By which it is revoked.</param>
+/// <param name="Name">As its user gave it.</param>
+/// <param name="Kind"><c>token</c>, <c>sign-in</c> or <c>session</c>.</param>
+/// <param name="Scope"><c>read</c>, <c>deploy</c>, <c>write</c>, <c>admin</c>, or <c>all</c> that its user may.</param>
+/// <param name="App">The only app that it is for; null for all.</param>
+/// <param name="CreatedAt">When it was made.</param>
+/// <param name="LastUsedAt">To ten minutes; null before its first use.</param>
+/// <param name="ExpiresAt">When it ends; null for never.</param>
+/// <param name="Current">Whether it is the one that was sent.</param>
+public sealed record Token(
+    long Id, string Name, string Kind, string Scope, string? App, DateTimeOffset CreatedAt, DateTimeOffset? LastUsedAt,
+    DateTimeOffset? ExpiresAt, bool Current);
+
+/// <summary>Body of <c>POST /v1/session</c>: signs a browser in.</summary>
+public sealed record NewSession(string? Email = null, string? Password = null);
+
+/// <summary>Who one is: the answer of <c>/v1/account</c>.</summary>
+/// <param name="Email">Of the user.</param>
+/// <param name="Role"><c>admin</c> or <c>member</c>.</param>
+/// <param name="Scope">As far as the token and the role reach.</param>
+/// <param name="Token">The token's name.</param>
+/// <param name="App">The only app that it is for; null for all.</param>
+/// <param name="Teams">The teams that one is in.</param>
+/// <param name="Quota">What one may have.</param>
+/// <param name="Usage">What one has of it.</param>
+public sealed record Account(
+    string Email, string Role, string Scope, string? Token = null, string? App = null, IReadOnlyList<string>? Teams = null,
+    Quota? Quota = null, Quota? Usage = null);
+
+/// <summary>Body of <c>PUT /v1/account/password</c>.</summary>
+public sealed record NewPassword(string? Current = null, string? Password = null);
+
+/// <summary>
+/// What a user or a team may have in all its apps together, or has of it. <c>unlimited</c> is no bound; in a change, null keeps what is
+/// and <c>default</c> goes back to routerd's settings.
+/// </summary>
+public sealed record Quota
+{
+    /// <summary>How many apps.</summary>
+    public string? Apps { get; init; }
+
+    /// <summary>All that the apps' processes may use at once, as <c>8g</c>.</summary>
+    public string? Memory { get; init; }
+
+    /// <summary>The same of processors, as <c>4</c>.</summary>
+    public string? Cpus { get; init; }
+
+    /// <summary>How many builds at once.</summary>
+    public string? Builds { get; init; }
+
+    /// <summary>How many builds in 24 hours.</summary>
+    public string? BuildsPerDay { get; init; }
+
+    /// <summary>How many teams a user may own.</summary>
+    public string? Teams { get; init; }
+}
+
+/// <summary>A user, as admins see one.</summary>
+/// <param name="Email">By which one signs in.</param>
+/// <param name="Role"><c>admin</c> or <c>member</c>.</param>
+/// <param name="State"><c>active</c>, <c>invited</c> or <c>disabled</c>.</param>
+/// <param name="Apps">How many one owns.</param>
+/// <param name="CreatedAt">When one was invited.</param>
+/// <param name="LastSeenAt">When a token of theirs was last used, to ten minutes.</param>
+/// <param name="Teams">The teams that one is in; shown of one user alone, as what follows.</param>
+/// <param name="Quota">What one may have.</param>
+/// <param name="Usage">What one has of it.</param>
+public sealed record User(
+    string Email, string Role, string State, int Apps, DateTimeOffset CreatedAt, DateTimeOffset? LastSeenAt,
+    IReadOnlyList<string>? Teams = null, Quota? Quota = null, Quota? Usage = null);
+
+/// <summary>Body of <c>POST /v1/users</c>.</summary>
+public sealed record NewUser(string? Email = null, string? Role = null);
+
+/// <summary>Body of <c>PATCH /v1/users/{email}</c>; null keeps what is.</summary>
+public sealed record UserChange(string? Role = null, bool? Disabled = null, Quota? Quota = null);
+
+/// <summary>What lets a user set a password, once; shown once.</summary>
+public sealed record Invitation(string Email, string Token, DateTimeOffset ExpiresAt);
+
+/// <summary>Body of <c>POST /v1/invitations/accept</c>.</summary>
+public sealed record AcceptedInvitation(string? Token = null, string? Password = null);
+
+/// <summary>A user who may do something with another's app.</summary>
+/// <param name="Email">Who.</param>
+/// <param name="Role"><c>view</c>, <c>deploy</c>, <c>manage</c> or <c>owner</c>; each includes those before it.</param>
+/// <param name="Team">The team that it comes by; null for none.</param>
+public sealed record Collaborator(string? Email = null, string? Role = null, string? Team = null);
+
+/// <summary>A team, and in a body its name.</summary>
+public sealed record Team
+{
+    public string? Name { get; init; }
+    public int? Apps { get; init; }
+
+    /// <summary>Shown of one team alone, as what follows.</summary>
+    public IReadOnlyList<Collaborator>? Members { get; init; }
+    public Quota? Quota { get; init; }
+    public Quota? Usage { get; init; }
+}
+
+/// <summary>Body of <c>POST /v1/apps/{app}/transfer</c>: one of both.</summary>
+public sealed record NewOwner(string? Email = null, string? Team = null);
+
+/// <summary>One entry of the audit log.</summary>
+/// <param name="Id">Rises with time.</param>
+/// <param name="At">When.</param>
+/// <param name="User">Whose token was used; null where there was none.</param>
+/// <param name="Token">The token's name.</param>
+/// <param name="Operation">What was asked for, as <c>POST /v1/apps/{app}/rollback</c>.</param>
+/// <param name="Target">Of what, or what came of it.</param>
+/// <param name="Client">The address that asked.</param>
+/// <param name="Status">The HTTP answer; null where it is under way, or routerd ended over it.</param>
+/// <param name="Detail">Names of what was changed.</param>
+public sealed record AuditItem(
+    long Id, DateTimeOffset At, string? User, string? Token, string Operation, string Target, string? Client, int? Status, string? Detail);
 
 /// <summary>Body of <c>POST /v1/apps/{app}/webhooks</c>. Without a URL it is that of the newest deployment from git.</summary>
 /// <param name="Url">The repository to deploy from.</param>

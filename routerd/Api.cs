@@ -1,3 +1,4 @@
+using Appoxy.Routerd.Audits;
 using Appoxy.Routerd.Users;
 
 namespace Appoxy.Routerd;
@@ -32,10 +33,13 @@ internal static class Api
 
     public static void UseApi(this WebApplication app)
     {
+        app.Use(Audit.EndAsync);
         app.UseExceptionHandler();
         app.UseStatusCodePages(ProblemWriter.WriteStatusAsync);
         app.UseAuthentication();
+        app.Use(Audit.BeginAsync);
         app.UseAuthorization();
-        app.MapOpenApi();
+        app.Use(Access.CheckAsync);
+        app.MapOpenApi().OpenToAll();
     }
 }

@@ -3,20 +3,20 @@ using Appoxy.Routerd.Database;
 
 namespace Appoxy.Routerd;
 
-/// <summary>What routerd was started for: to run (no verb), <c>migrate</c>, or <c>admin</c>.</summary>
-/// <param name="Verb">Empty, <c>migrate</c> or <c>admin</c>.</param>
+/// <summary>What routerd was started for: to run (no verb), <c>migrate</c>, <c>admin</c>, or <c>endpoints</c>, which lists them.</summary>
+/// <param name="Verb">Empty, <c>migrate</c>, <c>admin</c> or <c>endpoints</c>.</param>
 /// <param name="Config">Path of <c>routerd.json</c>.</param>
 /// <param name="Email">Of the first admin.</param>
 /// <param name="PasswordFile">Read if it is there, else written.</param>
 /// <param name="TokenFile">Read if it is there, else written.</param>
 internal sealed record CommandLine(string Verb, string Config, string Email, string PasswordFile, string TokenFile)
 {
-    private const string Usage = "usage: routerd [migrate | admin --email E --password-file F --token-file F] [--config FILE]";
+    private const string Usage = "usage: routerd [migrate | endpoints | admin --email E --password-file F --token-file F] [--config FILE]";
 
     public static bool TryParse(string[] args, [NotNullWhen(true)] out CommandLine? command, [NotNullWhen(false)] out string? fault)
     {
         (command, fault) = (null, null);
-        var verb = args.Length > 0 && args[0] is "migrate" or "admin" ? args[0] : "";
+        var verb = args.Length > 0 && args[0] is "migrate" or "admin" or "endpoints" ? args[0] : "";
         var options = new Dictionary<string, string>(StringComparer.Ordinal) { ["--config"] = "/etc/appoxy/routerd.json" };
         for (var i = verb.Length > 0 ? 1 : 0; i < args.Length; i += 2)
         {

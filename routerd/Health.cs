@@ -1,5 +1,6 @@
 using Appoxy.Routerd.Database;
 using Appoxy.Routerd.Routes;
+using Appoxy.Routerd.Users;
 using Microsoft.AspNetCore.Http.HttpResults;
 using Npgsql;
 
@@ -12,8 +13,8 @@ internal static class Health
 
     public static void MapHealth(this WebApplication app)
     {
-        app.MapGet("/healthz", () => TypedResults.Text("ok\n"));
-        app.MapGet("/readyz", ReadyAsync);
+        app.MapGet("/healthz", () => TypedResults.Text("ok\n")).OpenToAll();
+        app.MapGet("/readyz", ReadyAsync).OpenToAll();
     }
 
     private static async Task<ContentHttpResult> ReadyAsync(NpgsqlDataSource db, Redis redis, CancellationToken cancel)

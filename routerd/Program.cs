@@ -61,6 +61,7 @@ try
         .AddFilter(typeof(TokenAuthentication).FullName, LogLevel.Warning);
     builder.Services.AddOpenTelemetry().ConfigureResource(r => r.AddService("routerd"))
         .WithMetrics(m => m.AddMeter(RouteMetrics.Name).AddPrometheusExporter());
+    builder.Services.AddSingleton<Quotas>();
     builder.AddApi();
 
     await using var app = builder.Build();
@@ -73,9 +74,11 @@ try
     app.UseApi();
     app.MapHealth();
     // Not for visitors, whom the console's host lets this far.
-    app.MapPrometheusScrapingEndpoint("/metrics").RequireAuthorization(Api.Admins);
+    app.MapPrometheusScrapingEndpoint("/metrics").RequireScope(Scope.Admin);
     app.MapConsole();
     app.MapTokens();
+    app.MapSession();
+    app.MapAccount();
     app.MapGit();
     app.MapWebhookDeliveries();
     var v1 = app.MapGroup("/v1").RequireAuthorization();
@@ -90,6 +93,10 @@ try
     v1.MapRoutes();
     v1.MapRouting();
     v1.MapTemplates();
+    v1.MapUsers();
+    Access.RequireDeclared(app);
+    if (command.Verb == "endpoints")
+        return Access.Print(app);
     await app.RunAsync();
     return 0;
 }

@@ -44,6 +44,15 @@ public sealed class RouterdSettings
 
     internal long PushBytes => Quantities.TryParseBytes(PushLimit, out var bytes) ? bytes : throw new FormatException(PushLimit);
 
+    /// <summary>What each member and each team may have, where an admin has not said otherwise; admins are not bounded by it.</summary>
+    public Quota Quotas { get; set; } = new()
+    {
+        Apps = "100", Memory = "64g", Cpus = "64", Builds = "5", BuildsPerDay = "500", Teams = "5",
+    };
+
+    /// <summary>How many days the audit log is kept.</summary>
+    public int AuditDays { get; set; } = 400;
+
     public NginxSettings Nginx { get; set; } = new();
 
     /// <summary>Droid-servers that are there from the start.</summary>
@@ -83,8 +92,8 @@ internal sealed class RouterdSettingsValidator : IValidateOptions<RouterdSetting
             yield return $"httpPort is {s.HttpPort}: give a port from 1 to 65535";
         if (!Uri.TryCreate(s.Listen, UriKind.Absolute, out var listen) || listen.Scheme != "http")
             yield return $"listen is '{s.Listen}': give an address such as http://127.0.0.1:8700";
-        if (PostgresFault(s.Postgres) is { } fault)
-            yield return $"postgres is not a connection string ({fault}): give Host=…;Port=…;Username=…;Password=…;Database=…";
+        if (PostgresFault(s.Postgres) is { } postgres)
+            yield return $"postgres is not a connection string ({postgres}): give Host=…;Port=…;Username=…;Password=…;Database=…";
         if (!IsAddress(s.Redis))
             yield return $"redis is '{s.Redis}': give unix:/path or host:port";
         foreach (var proxy in s.TrustedProxies)
@@ -98,6 +107,10 @@ internal sealed class RouterdSettingsValidator : IValidateOptions<RouterdSetting
             yield return $"gitDir is '{s.GitDir}': give an absolute path";
         if (!Quantities.TryParseBytes(s.PushLimit, out var push) || push < 1 << 20)
             yield return $"pushLimit is '{s.PushLimit}': give a size from 1m such as 100m";
+        foreach (var fault in Users.Quotas.Faults(s.Quotas))
+            yield return fault;
+        if (s.AuditDays is < 31 or > 36_500)
+            yield return $"auditDays is {s.AuditDays}: give a number of days from 31 such as 400";
         foreach (var server in s.Servers)
         {
             if (!Names.IsServerName(server.Name))

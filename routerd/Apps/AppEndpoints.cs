@@ -16,15 +16,15 @@ internal static class AppEndpoints
     public static void MapApps(this RouteGroupBuilder v1)
     {
         var apps = v1.MapGroup("/apps");
-        apps.MapGet("", ListAsync);
-        apps.MapPost("", CreateAsync);
-        apps.MapGet("/{app}", GetAsync);
-        apps.MapPatch("/{app}", ChangeAsync);
-        apps.MapDelete("/{app}", DestroyAsync);
-        apps.MapGet("/{app}/env", AppEnv.GetAsync);
-        apps.MapPatch("/{app}/env", AppEnv.ChangeAsync);
-        apps.MapGet("/{app}/scale", Scale.GetAsync);
-        apps.MapPatch("/{app}/scale", Scale.ChangeAsync);
+        apps.MapGet("", ListAsync).RequireScope(Scope.Read).WithAppTokens();
+        apps.MapPost("", CreateAsync).RequireScope(Scope.Write);
+        apps.MapGet("/{app}", GetAsync).RequireScope(Scope.Read);
+        apps.MapPatch("/{app}", ChangeAsync).RequireScope(Scope.Write);
+        apps.MapDelete("/{app}", DestroyAsync).RequireScope(Scope.Write, AppRole.Owner);
+        apps.MapGet("/{app}/env", AppEnv.GetAsync).RequireScope(Scope.Write);
+        apps.MapPatch("/{app}/env", AppEnv.ChangeAsync).RequireScope(Scope.Write);
+        apps.MapGet("/{app}/scale", Scale.GetAsync).RequireScope(Scope.Read);
+        apps.MapPatch("/{app}/scale", Scale.ChangeAsync).RequireScope(Scope.Deploy);
     }
 
     private static async Task<Ok<Page<App>>> ListAsync(

@@ -1,4 +1,5 @@
 using System.Net;
+using Appoxy.Routerd.Users;
 
 namespace Appoxy.Routerd.Console;
 
@@ -21,6 +22,6 @@ internal static class ConsoleEndpoints
                 "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
             http.Response.Headers.XContentTypeOptions = "nosniff";
             return TypedResults.Content(page, "text/html; charset=utf-8");
-        }).ExcludeFromDescription();
+        }).OpenToAll().ExcludeFromDescription();
     }
 }

@@ -13,13 +13,13 @@ internal static class DeploymentEndpoints
     public static void MapDeployments(this RouteGroupBuilder v1)
     {
         var group = v1.MapGroup("/apps/{app}/deployments");
-        group.MapGet("", ListAsync);
-        group.MapPost("", CreateAsync);
-        group.MapGet("/{number}", GetAsync);
-        group.MapGet("/{number}/log", DeploymentLog.SendAsync);
-        group.MapPost("/{number}/cancel", CancelAsync);
-        v1.MapPost("/apps/{app}/rollback", Rollback.CreateAsync);
-        v1.MapPost("/apps/{app}/uploads", Uploads.CreateAsync);
+        group.MapGet("", ListAsync).RequireScope(Scope.Read);
+        group.MapPost("", CreateAsync).RequireScope(Scope.Deploy);
+        group.MapGet("/{number}", GetAsync).RequireScope(Scope.Read);
+        group.MapGet("/{number}/log", DeploymentLog.SendAsync).RequireScope(Scope.Read);
+        group.MapPost("/{number}/cancel", CancelAsync).RequireScope(Scope.Deploy);
+        v1.MapPost("/apps/{app}/rollback", Rollback.CreateAsync).RequireScope(Scope.Deploy);
+        v1.MapPost("/apps/{app}/uploads", Uploads.CreateAsync).RequireScope(Scope.Deploy);
     }
 
     private static async Task<Ok<Page<Deployment>>> ListAsync(string app, Caller caller, NpgsqlDataSource db, CancellationToken cancel)

@@ -16,9 +16,9 @@ internal static class DomainEndpoints
     public static void MapDomains(this RouteGroupBuilder v1)
     {
         var group = v1.MapGroup("/apps/{app}/domains");
-        group.MapGet("", ListAsync);
-        group.MapPost("", AddAsync);
-        group.MapDelete("/{host}", RemoveAsync);
+        group.MapGet("", ListAsync).RequireScope(Scope.Read);
+        group.MapPost("", AddAsync).RequireScope(Scope.Write);
+        group.MapDelete("/{host}", RemoveAsync).RequireScope(Scope.Write);
     }
 
     private static async Task<Ok<Page<Domain>>> ListAsync(string app, Caller caller, NpgsqlDataSource db, CancellationToken cancel)

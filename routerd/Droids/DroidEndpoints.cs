@@ -19,20 +19,20 @@ internal static class DroidEndpoints
 
     public static void MapDroids(this RouteGroupBuilder v1)
     {
-        v1.MapGet("/droids", ListAllAsync);
-        v1.MapGet("/apps/{app}/droids", ListAsync);
-        v1.MapGet("/apps/{app}/logs", LogsAsync);
+        v1.MapGet("/droids", ListAllAsync).RequireScope(Scope.Read).WithAppTokens();
+        v1.MapGet("/apps/{app}/droids", ListAsync).RequireScope(Scope.Read);
+        v1.MapGet("/apps/{app}/logs", LogsAsync).RequireScope(Scope.Read);
         foreach (var desired in new[] { "start", "stop" })
         {
             v1.MapPost($"/apps/{{app}}/{desired}",
                 (string app, Caller caller, NpgsqlDataSource db, DroidServers servers, CancellationToken cancel) =>
-                DesireAsync(app, desired, caller, db, servers, cancel));
+                DesireAsync(app, desired, caller, db, servers, cancel)).RequireScope(Scope.Deploy);
         }
         foreach (var action in new[] { "restart", "snooze", "wake" })
         {
             v1.MapPost($"/apps/{{app}}/{action}", (string app, Caller caller, NpgsqlDataSource db, DroidServers servers,
                 CancellationToken cancel) =>
-                ActAsync(app, action, caller, db, servers, cancel));
+                ActAsync(app, action, caller, db, servers, cancel)).RequireScope(Scope.Deploy);
         }
     }
 

@@ -16,12 +16,12 @@ internal static class GitAccessEndpoints
 
     public static void MapGitAccess(this RouteGroupBuilder v1)
     {
-        v1.MapGet("/apps/{app}/deploy-key", KeyAsync);
-        v1.MapPost("/apps/{app}/deploy-key", MakeKeyAsync);
-        v1.MapDelete("/apps/{app}/deploy-key", RemoveKeyAsync);
-        v1.MapGet("/apps/{app}/git-auth", ListAsync);
-        v1.MapPut("/apps/{app}/git-auth/{host}", SetAsync);
-        v1.MapDelete("/apps/{app}/git-auth/{host}", RemoveAsync);
+        v1.MapGet("/apps/{app}/deploy-key", KeyAsync).RequireScope(Scope.Read);
+        v1.MapPost("/apps/{app}/deploy-key", MakeKeyAsync).RequireScope(Scope.Write);
+        v1.MapDelete("/apps/{app}/deploy-key", RemoveKeyAsync).RequireScope(Scope.Write);
+        v1.MapGet("/apps/{app}/git-auth", ListAsync).RequireScope(Scope.Read);
+        v1.MapPut("/apps/{app}/git-auth/{host}", SetAsync).RequireScope(Scope.Write);
+        v1.MapDelete("/apps/{app}/git-auth/{host}", RemoveAsync).RequireScope(Scope.Write);
     }
 
     private static async Task<Ok<DeployKey>> KeyAsync(string app, Caller caller, NpgsqlDataSource db, CancellationToken cancel)

@@ -17,12 +17,12 @@ internal static class GitEndpoints
 
     public static void MapGit(this WebApplication app)
     {
-        var git = app.MapGroup("/git/{app}.git").WithMetadata(new BasicToken()).RequireAuthorization().ExcludeFromDescription();
-        git.MapGet("/info/refs", RefsAsync);
-        git.MapPost("/git-upload-pack", FetchAsync);
-        git.MapPost("/git-receive-pack", PushAsync);
+        var git = app.MapGroup("/git/{app}.git").WithMetadata(new BasicToken()).ExcludeFromDescription();
+        git.MapGet("/info/refs", RefsAsync).RequireScope(Scope.Read);
+        git.MapPost("/git-upload-pack", FetchAsync).RequireScope(Scope.Read);
+        git.MapPost("/git-receive-pack", PushAsync).RequireScope(Scope.Deploy);
         // For the hook that git calls: known by a secret of each push.
-        app.MapPost("/git/pushes", GitPushes.DecideAsync).ExcludeFromDescription();
+        app.MapPost("/git/pushes", GitPushes.DecideAsync).OpenToAll().ExcludeFromDescription();
     }
 
     private static async Task RefsAsync(string app, string? service, HttpContext http, Caller caller, NpgsqlDataSource db,
@@ -30,7 +30,9 @@ internal static class GitEndpoints
     {
         if (service is not ("git-upload-pack" or "git-receive-pack"))
             throw Problem.Forbidden("This repository is for git's smart HTTP protocol; use git 1.6.6 or newer.");
-        var row = await AppRow.FindAsync(db, caller, app, cancel);
+        var pushes = service == "git-receive-pack";
+        caller.Require(pushes ? Scope.Deploy : Scope.Read);
+        var row = await AppRow.FindAsync(db, pushes ? caller with { Needs = AppRole.Deploy } : caller, app, cancel);
         await repositories.EnsureAsync(row.Uid, cancel);
         using var place = await EnterAsync(Fetches, cancel);
         await GitBackend.RunAsync(http, repositories, row.Uid, "/info/refs", caller, null, FetchLimit, cancel);

@@ -15,7 +15,7 @@ namespace Appoxy.Routerd.Routes;
 /// <summary><c>GET /v1/routes/{host}</c>: why a host goes where it goes, asked of each part on the way.</summary>
 internal static class RouteEndpoints
 {
-    public static void MapRoutes(this RouteGroupBuilder v1) => v1.MapGet("/routes/{host}", ExplainAsync);
+    public static void MapRoutes(this RouteGroupBuilder v1) => v1.MapGet("/routes/{host}", ExplainAsync).RequireScope(Scope.Read).WithAppTokens();
 
     private static async Task<Ok<RouteExplanation>> ExplainAsync(
         string host, Caller caller, NpgsqlDataSource db, Redis redis, RouterdSettings settings, DroidServers servers,
@@ -24,8 +24,8 @@ internal static class RouteEndpoints
         if (!Names.TryNormalizeHost(host, out var name))
             throw Problem.BadRequest("Give a hostname such as www.example.com, without port or path.");
         string[] lookups = [name, .. Hosts.Wildcards(name)];
-        var app = await FindAsync(db, lookups, name, settings.Domain, cancel);
-        if (!caller.Admin && app?.OwnerId != caller.Id)
+        var app = await FindAsync(db, lookups, name, settings.Domain, caller, cancel);
+        if (!caller.Admin && app is not { Seen: true })
             throw Problem.NotFound($"None of your apps is at {name}.");
         if (name == "console." + settings.Domain)
             return TypedResults.Ok(new RouteExplanation(name, "goes to the console", [await NginxAsync(settings, name, cancel),
@@ -52,10 +52,10 @@ internal static class RouteEndpoints
 
     /// <summary>The app by host, by wildcard, or by the address <c>uid[.port].server.domain</c> of its droid.</summary>
     private static async Task<RoutedApp?> FindAsync(
-        NpgsqlDataSource db, string[] lookups, string host, string domain, CancellationToken cancel) =>
+        NpgsqlDataSource db, string[] lookups, string host, string domain, Caller caller, CancellationToken cancel) =>
         await db.FirstAsync<RoutedApp>("""
-            select a.uid, a.name, a.owner_id, p.server, found.hostname,
-                   a.routing
+            select a.uid, a.name, p.server, found.hostname, a.routing,
+                   role_in_app(a.uid, a.owner_id, a.team_id, @Id) is not null and (@App::text is null or a.uid = @App) as seen
             from (select app_uid, hostname, array_position(@lookups, hostname) as rank from domains where hostname = any(@lookups)
                   union all
                   select p.app_uid, null, 0 from placements p
@@ -64,7 +64,7 @@ internal static class RouteEndpoints
             join apps a on a.uid = found.app_uid
             join placements p on p.app_uid = a.uid
             order by found.rank limit 1
-            """, new { lookups, host, domain }, cancel);
+            """, new { lookups, host, domain, caller.Id, caller.App }, cancel);
 
     private static async Task<RouteStep> RedisAsync(Redis redis, string[] lookups, RoutedApp? app, CancellationToken cancel)
     {
@@ -153,7 +153,7 @@ internal static class RouteEndpoints
     {
         public string Uid { get; init; } = "";
         public string Name { get; init; } = "";
-        public long? OwnerId { get; init; }
+        public bool Seen { get; init; }
         public string Server { get; init; } = "";
         public string? Hostname { get; init; }
 

@@ -15,8 +15,8 @@ internal static class RoutingEndpoints
 {
     public static void MapRouting(this RouteGroupBuilder v1)
     {
-        v1.MapGet("/apps/{app}/routing", GetAsync);
-        v1.MapPatch("/apps/{app}/routing", ChangeAsync);
+        v1.MapGet("/apps/{app}/routing", GetAsync).RequireScope(Scope.Read);
+        v1.MapPatch("/apps/{app}/routing", ChangeAsync).RequireScope(Scope.Write);
     }
 
     private static async Task<Ok<AppRouting>> GetAsync(string app, Caller caller, NpgsqlDataSource db, CancellationToken cancel)
@@ -35,7 +35,7 @@ internal static class RoutingEndpoints
         var stored = StoredRouting.Read((await connection.FirstAsync<string>("select routing from apps where uid = @Uid", row, cancel))!);
         _ = Quantities.TryParseBytes(settings.Nginx.MaxBody, out var maxBody);
         var changed = await RoutingChange.ApplyAsync(stored, body, maxBody,
-            canary => FindCanaryAsync(connection, row, canary, settings.Domain, cancel));
+            canary => FindCanaryAsync(connection, row, canary, caller, settings.Domain, cancel));
         await connection.RunAsync("update apps set routing = @routing::jsonb where uid = @Uid",
             new { row.Uid, routing = JsonSerializer.Serialize(changed, StoredRoutingJson.Default.StoredRouting) }, cancel);
         await transaction.CommitAsync(cancel);
@@ -44,13 +44,14 @@ internal static class RoutingEndpoints
 
     /// <summary>The app that is to get a share of another's visitors: one of the same owner, and a canary never has one of its own.</summary>
     private static async Task<(string Uid, string Host)> FindCanaryAsync(
-        NpgsqlConnection connection, AppRow app, string canary, string domain, CancellationToken cancel)
+        NpgsqlConnection connection, AppRow app, string canary, Caller caller, string domain, CancellationToken cancel)
     {
         var found = await connection.FirstAsync<(string Uid, bool Chained)?>("""
             select c.uid, c.routing ? 'canary' or exists (select 1 from apps o where o.routing -> 'canary' ->> 'uid' = a.uid)
             from apps c join apps a on a.uid = @Uid
-            where c.name = @canary and c.owner_id = a.owner_id
-            """, new { app.Uid, canary }, cancel);
+            where c.name = @canary and c.owner_id is not distinct from a.owner_id and c.team_id is not distinct from a.team_id
+              and (@Admin or role_in_app(c.uid, c.owner_id, c.team_id, @Id) >= 'manage')
+            """, new { app.Uid, canary, caller.Admin, caller.Id }, cancel);
         if (found is not { } other)
             throw Problem.BadRequest($"canary: the owner of {app.Name} has no other app '{canary}'.");
         if (other.Uid == app.Uid)

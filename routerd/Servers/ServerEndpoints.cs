@@ -1,4 +1,5 @@
 using Appoxy.Routerd.Database;
+using Appoxy.Routerd.Users;
 using Microsoft.AspNetCore.Http.HttpResults;
 using Npgsql;
 
@@ -9,7 +10,7 @@ internal static class ServerEndpoints
 {
     public static void MapServers(this RouteGroupBuilder v1)
     {
-        var group = v1.MapGroup("/servers").RequireAuthorization(Api.Admins);
+        var group = v1.MapGroup("/servers").RequireScope(Scope.Admin);
         group.MapGet("", async (DroidServers servers, NpgsqlDataSource db, CancellationToken cancel) =>
             TypedResults.Ok(new Page<Server>(await Task.WhenAll(servers.Known.Select(s => ShowAsync(s, servers, db, cancel))))));
         group.MapGet("/{name}", GetAsync);

@@ -12,7 +12,7 @@ internal static class TemplateEndpoints
 
     public static void MapTemplates(this RouteGroupBuilder v1)
     {
-        var group = v1.MapGroup("/templates").RequireAuthorization(Api.Admins);
+        var group = v1.MapGroup("/templates").RequireScope(Scope.Admin);
         group.MapGet("", ListAsync).WithSummary("What each nginx serves, and what is wrong with newer templates");
         group.MapGet("/{name}", ShowAsync).WithSummary("A template's text, and whether it is the shipped one")
             .ProducesProblem(404);

@@ -14,7 +14,7 @@ internal sealed class TokenOptions : AuthenticationSchemeOptions;
 /// <summary>Marks an endpoint for programs that know only HTTP basic auth, as git: the token is the password.</summary>
 internal sealed class BasicToken;
 
-/// <summary>Knows a caller by <c>Authorization: Bearer apx_…</c>.</summary>
+/// <summary>Knows a caller by <c>Authorization: Bearer apx_…</c>, or by the cookie of a <see cref="Session"/>.</summary>
 internal sealed class TokenAuthentication(
     IOptionsMonitor<TokenOptions> options, ILoggerFactory logger, UrlEncoder encoder, NpgsqlDataSource db)
     : AuthenticationHandler<TokenOptions>(options, logger, encoder)
@@ -27,24 +27,44 @@ internal sealed class TokenAuthentication(
     protected override async Task<AuthenticateResult> HandleAuthenticateAsync()
     {
         // Health checks and the console must answer while Postgres is away, whatever header they are asked with.
-        if (Context.GetEndpoint()?.Metadata.GetMetadata<IAuthorizeData>() is null)
+        if (Context.GetEndpoint()?.Metadata is not { } asked
+            || (asked.GetMetadata<IAuthorizeData>() is null && asked.GetMetadata<OptionalToken>() is null))
             return AuthenticateResult.NoResult();
-        string header = Request.Headers.Authorization.ToString();
-        if (header.Length > MaxLength || (TakesBasic ? BasicToken(header) : BearerToken(header)) is not { } token)
+        var header = Request.Headers.Authorization.ToString();
+        var cookie = header.Length == 0 && !TakesBasic ? Request.Cookies[Session.Cookie] : null;
+        if (header.Length > MaxLength || cookie?.Length > MaxLength
+            || (cookie ?? (TakesBasic ? BasicToken(header) : BearerToken(header))) is not { } token)
             return AuthenticateResult.NoResult();
-        var user = await db.FirstAsync<TokenRow>("""
-            select t.id as token_id, u.id, u.email, u.role,
+        var found = await db.FirstAsync<TokenRow>("""
+            select t.id as token_id, t.name, t.scope, t.app_uid, u.id, u.email, u.role,
                    t.last_used_at is null or t.last_used_at < now() - interval '10 minutes' as unnoted
             from tokens t join users u on u.id = t.user_id
-            where t.hash = @Hash
-            """, new { Hash = Secrets.HashToken(token) }, Context.RequestAborted);
-        if (user is null)
+            where t.hash = @Hash and (t.kind = 'session') = @InCookie and (t.expires_at is null or t.expires_at > now())
+              and u.disabled_at is null
+            """, new { Hash = Secrets.HashToken(token), InCookie = cookie is not null }, Context.RequestAborted);
+        if (found is null)
             return AuthenticateResult.Fail("unknown token");
-        if (user.Unnoted)
-            await db.RunAsync("update tokens set last_used_at = now() where id = @TokenId", user, Context.RequestAborted);
+        if (found.Unnoted)
+            await db.RunAsync("update tokens set last_used_at = now(), expires_at = coalesce(now() + renewed, expires_at) where id = @TokenId",
+                found, Context.RequestAborted);
+        return AuthenticateResult.Success(new AuthenticationTicket(new ClaimsPrincipal(Identity(found)), Name));
+    }
+
+    private static ClaimsIdentity Identity(TokenRow found)
+    {
+        // An admin's rights are those of the user and of the token together.
+        var scope = (Scope)Math.Min((int)(found.Role == Caller.AdminRole ? Scope.Admin : Scope.Write),
+            (int)(found.Scope is { } own ? Enum.Parse<Scope>(own, ignoreCase: true) : Scope.Admin));
         var identity = new ClaimsIdentity(
-            [new(ClaimTypes.NameIdentifier, user.Id.ToString()), new(ClaimTypes.Email, user.Email), new(ClaimTypes.Role, user.Role)], Name);
-        return AuthenticateResult.Success(new AuthenticationTicket(new ClaimsPrincipal(identity), Name));
+        [
+            new(ClaimTypes.NameIdentifier, found.Id.ToString()), new(ClaimTypes.Email, found.Email),
+            new(Caller.TokenClaim, found.TokenId.ToString()), new(Caller.TokenNameClaim, found.Name), new(Caller.ScopeClaim, scope.ToString()),
+        ], Name);
+        if (scope == Scope.Admin)
+            identity.AddClaim(new(ClaimTypes.Role, Caller.AdminRole));
+        if (found.AppUid is not null)
+            identity.AddClaim(new(Caller.AppClaim, found.AppUid));
+        return identity;
     }
 
     protected override Task HandleChallengeAsync(AuthenticationProperties properties)
@@ -74,6 +94,9 @@ internal sealed class TokenAuthentication(
     private sealed record TokenRow
     {
         public long TokenId { get; init; }
+        public string Name { get; init; } = "";
+        public string? Scope { get; init; }
+        public string? AppUid { get; init; }
         public long Id { get; init; }
         public string Email { get; init; } = "";
         public string Role { get; init; } = "";

@@ -16,11 +16,11 @@ internal static class VolumeEndpoints
     public static void MapVolumes(this RouteGroupBuilder v1)
     {
         var group = v1.MapGroup("/apps/{app}/volumes");
-        group.MapGet("", ListAsync);
-        group.MapPost("", CreateAsync);
-        group.MapDelete("/{volume}", RemoveAsync);
-        group.MapGet("/{volume}/files", ExportAsync);
-        group.MapPut("/{volume}/files", ImportAsync);
+        group.MapGet("", ListAsync).RequireScope(Scope.Read);
+        group.MapPost("", CreateAsync).RequireScope(Scope.Write);
+        group.MapDelete("/{volume}", RemoveAsync).RequireScope(Scope.Write);
+        group.MapGet("/{volume}/files", ExportAsync).RequireScope(Scope.Write);
+        group.MapPut("/{volume}/files", ImportAsync).RequireScope(Scope.Write);
     }
 
     private static async Task<Ok<Page<Volume>>> ListAsync(

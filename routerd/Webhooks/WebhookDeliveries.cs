@@ -1,6 +1,7 @@
-using System.Net;
 using System.Threading.RateLimiting;
+using Appoxy.Routerd.Audits;
 using Appoxy.Routerd.Database;
+using Appoxy.Routerd.Users;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.AspNetCore.Http.HttpResults;
 using Npgsql;
@@ -16,6 +17,7 @@ internal static class WebhookDeliveries
     // The most that GitHub sends.
     private const int MaxBody = 25 << 20;
     private const int MaxId = 64;
+    private const string Deploys = "deploys";
     private static readonly TimeSpan BodyLimit = TimeSpan.FromSeconds(60);
     private static readonly SemaphoreSlim Bodies = new(4);
 
@@ -25,12 +27,12 @@ internal static class WebhookDeliveries
     private static readonly PartitionedRateLimiter<string> Hooks = PartitionedRateLimiter.Create<string, string>(id =>
         RateLimitPartition.GetFixedWindowLimiter(id, _ => new() { PermitLimit = 60, Window = TimeSpan.FromMinutes(1) }));
 
-    public static void MapWebhookDeliveries(this WebApplication app) => app.MapPost("/v1/hooks/{app}/{id}", TakeAsync);
+    public static void MapWebhookDeliveries(this WebApplication app) => app.MapPost("/v1/hooks/{app}/{id}", TakeAsync).OpenToAll();
 
     private static async Task<Accepted<WebhookAnswer>> TakeAsync(
         string app, string id, HttpContext http, NpgsqlDataSource db, WebhookDeployments deployments, CancellationToken cancel)
     {
-        using var sender = Senders.AttemptAcquire(Sender(http));
+        using var sender = Senders.AttemptAcquire(ClientAddress.Network(ClientAddress.Of(http)));
         if (!sender.IsAcquired)
             throw Problem.TooMany("Too many deliveries from this address; wait a minute.");
         var hook = Names.IsAppName(app) && id.Length <= MaxId
@@ -45,6 +47,14 @@ internal static class WebhookDeliveries
             throw Problem.TooMany("Too many deliveries of this webhook; wait a minute.");
         var push = await ReadAsync(http, hook, cancel);
         var result = await NoteAsync(db, hook, push, cancel);
+        if (result.StartsWith(Deploys, StringComparison.Ordinal))
+        {
+            await Audit.AddAsync(db, new AuditRow
+            {
+                Operation = "webhook", Target = $"/v1/apps/{app}", AppUid = hook.AppUid, Client = ClientAddress.Of(http).ToString(),
+                Status = 202, Detail = result,
+            }, cancel);
+        }
         deployments.Wake();
         return TypedResults.Accepted((string?)null, new WebhookAnswer(result));
     }
@@ -97,7 +107,7 @@ internal static class WebhookDeliveries
         var newest = await db.FirstAsync<string>("select commit_id from deployments where app_uid = @AppUid order by number desc limit 1", hook, cancel);
         if (newest == push.Commit || hook.Pending == push.Commit)
             return await ResultAsync(db, hook, $"ignored: {push.Commit[..12]} is deployed already", null, cancel);
-        return await ResultAsync(db, hook, $"deploys {push.Commit[..12]}", push.Commit, cancel);
+        return await ResultAsync(db, hook, $"{Deploys} {push.Commit[..12]}", push.Commit, cancel);
     }
 
     private static async Task<string> ResultAsync(NpgsqlDataSource db, WebhookRow hook, string result, string? pending, CancellationToken cancel)
@@ -105,12 +115,5 @@ internal static class WebhookDeliveries
         await db.RunAsync("update webhooks set last_at = now(), last_result = @result, pending = coalesce(@pending, pending) where id = @Id",
             new { hook.Id, result, pending }, cancel);
         return result;
-    }
-
-    /// <summary>Who sends: the global nginx, which stands before, tells.</summary>
-    private static string Sender(HttpContext http)
-    {
-        var peer = http.Connection.RemoteIpAddress ?? IPAddress.None;
-        return IPAddress.IsLoopback(peer) && IPAddress.TryParse(http.Request.Headers["X-Real-IP"], out var real) ? real.ToString() : peer.ToString();
     }
 }

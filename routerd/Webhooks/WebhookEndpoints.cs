@@ -34,9 +34,9 @@ internal static class WebhookEndpoints
     public static void MapWebhooks(this RouteGroupBuilder v1)
     {
         var group = v1.MapGroup("/apps/{app}/webhooks");
-        group.MapGet("", ListAsync);
-        group.MapPost("", CreateAsync);
-        group.MapDelete("/{id}", RemoveAsync);
+        group.MapGet("", ListAsync).RequireScope(Scope.Write);
+        group.MapPost("", CreateAsync).RequireScope(Scope.Write);
+        group.MapDelete("/{id}", RemoveAsync).RequireScope(Scope.Write);
     }
 
     private static async Task<Ok<Page<Webhook>>> ListAsync(
