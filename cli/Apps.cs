@@ -5,18 +5,19 @@ namespace Appoxy.Cli;
 /// <summary><c>appoxy apps</c>: makes, lists, shows and destroys apps.</summary>
 internal static class Apps
 {
-    public static Command Define() => new("apps", "Makes, lists, shows and destroys apps.") { Create(), List(), Info(), Destroy() };
+    public static Command Define() => new("apps", "Makes, lists, shows and destroys apps.") { Create(), List(), Info(), Transfer(), Destroy() };
 
     private static Verb Create()
     {
         var name = Arguments.App();
         var settings = Settings.Argument();
+        var team = new Option<string?>("--team") { Description = "The team that owns it; else you do", HelpName = "TEAM" };
         return new Verb("create", "Makes a new app, which then waits for its first deployment.",
-            "appoxy apps create shop", "appoxy apps create shop memory=256m snooze-after=10m") { name, settings }
+            "appoxy apps create shop", "appoxy apps create shop memory=256m snooze-after=10m", "appoxy apps create shop --team acme") { name, settings, team }
             .Does(async (call, cancel) =>
             {
                 var pairs = call.Get(settings);
-                var body = new NewApp(call.Get(name), pairs.Length == 0 ? null : Settings.Parse(pairs));
+                var body = new NewApp(call.Get(name), pairs.Length == 0 ? null : Settings.Parse(pairs), call.Get(team));
                 var app = await call.Routerd.PostAsync<NewApp, App>("v1/apps", body, cancel);
                 if (call.Json)
                     Output.Json(app.Json);
@@ -31,7 +32,8 @@ internal static class Apps
         if (call.Json)
             Output.Json(apps.Items);
         else
-            Output.Table(apps.Value.Items, ("NAME", a => a.Name), ("URL", a => a.Url), ("DEPLOYMENT", Newest), ("SERVER", a => a.Server),
+            Output.Table(apps.Value.Items, ("NAME", a => a.Name), ("URL", a => a.Url), ("DEPLOYMENT", Newest), ("OWNER", a => a.Owner),
+                ("SERVER", a => a.Server),
                 ("CREATED", a => Output.Ago(a.CreatedAt)));
     });
 
@@ -49,12 +51,35 @@ internal static class Apps
             var app = answer.Value;
             Output.Pairs(
             [
-                ("name", app.Name), ("uid", app.Uid), ("url", app.Url), ("git", app.GitUrl), ("domains", string.Join(' ', app.Domains)), ("server", app.Server),
+                ("name", app.Name), ("owner", app.Owner), ("role", app.Role), ("uid", app.Uid), ("url", app.Url), ("git", app.GitUrl), ("domains", string.Join(' ', app.Domains)), ("server", app.Server),
                 ("created", Output.Ago(app.CreatedAt)), ("deployment", Newest(app)),
                 ("source", app.Deployment is { } newest ? Deployments.Source(newest.Source) : null), ("error", app.Deployment?.Error),
                 .. Settings.Show(app.Settings),
             ]);
         });
+    }
+
+    private static Verb Transfer()
+    {
+        var name = Arguments.App();
+        var team = new Option<string?>("--team") { Description = "The team that gets it", HelpName = "TEAM" };
+        var email = new Option<string?>("--to") { Description = "The user who gets it; for others than oneself, admins only", HelpName = "EMAIL" };
+        return new Verb("transfer", "Gives an app to another owner.", "appoxy apps transfer shop --team acme",
+            "appoxy apps transfer shop --to ann@example.com") { name, team, email }
+            .Does(async (call, cancel) =>
+            {
+                var to = new NewOwner(call.Get(email), call.Get(team));
+                await call.Routerd.PostJsonAsync(Routerd.App(call.Get(name), "transfer"), to, cancel);
+                if (call.Json)
+                    Output.Json(json =>
+                    {
+                        json.WriteStartObject();
+                        json.WriteString("owner", to.Email ?? to.Team);
+                        json.WriteEndObject();
+                    });
+                else
+                    Output.Line($"{call.Get(name)} is {to.Email ?? to.Team}'s");
+            }, parsed => parsed.GetValue(team) is null == parsed.GetValue(email) is null ? "say who gets it: --team TEAM or --to EMAIL" : null);
     }
 
     private static Verb Destroy()

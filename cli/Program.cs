@@ -34,5 +34,8 @@ var root = new RootCommand("Deploys apps to Appoxy and looks after them.")
     Accounts.Password(),
     Tokens.Define(),
     Users.Define(),
+    Collaborators.Define(),
+    Teams.Define(),
+    Audits.Define(),
 };
 return await CommandLine.RunAsync(root, args);

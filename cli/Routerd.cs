@@ -62,6 +62,10 @@ internal sealed class Routerd : IDisposable
     public async Task PutJsonAsync<TBody>(string path, TBody body, CancellationToken cancel) =>
         (await SendAsync(HttpMethod.Put, path, Body(body), Patience, cancel)).Dispose();
 
+    /// <summary>As above.</summary>
+    public async Task PostJsonAsync<TBody>(string path, TBody body, CancellationToken cancel) =>
+        (await SendAsync(HttpMethod.Post, path, Body(body), Patience, cancel)).Dispose();
+
     public async Task DeleteAsync(string path, CancellationToken cancel) =>
         (await SendAsync(HttpMethod.Delete, path, null, Patience, cancel)).Dispose();
 

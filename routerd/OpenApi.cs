@@ -100,6 +100,10 @@ internal static class OpenApi
         ["follow"] = ("Whether to go on as more comes", "true"),
         ["tail"] = ("How many lines of the past", "100"),
         ["since"] = ("An age or a time", "10m"),
+        ["email"] = ("A user's email address", "ada@example.com"),
+        ["team"] = ("The team's name", "acme"),
+        ["user"] = ("Only what this user did", "ada@example.com"),
+        ["before"] = ("Only what is older than the entry of this id", "1000"),
     };
 
     private static readonly Dictionary<Type, string> Examples = new()
@@ -109,6 +113,14 @@ internal static class OpenApi
         [typeof(AppSettings)] = """{"memory":"256m","snoozeAfter":"10m","health":"/healthz"}""",
         [typeof(NewDeployment)] = """{"source":{"git":{"url":"https://git.example.org/you/shop.git","ref":"main"}}}""",
         [typeof(NewRollback)] = """{"deployment":3}""",
+        [typeof(NewUser)] = """{"email":"ada@example.com","role":"member"}""",
+        [typeof(UserChange)] = """{"role":"admin"}""",
+        [typeof(NewPassword)] = """{"current":"correct horse battery staple","password":"staple battery horse correct"}""",
+        [typeof(NewSession)] = """{"email":"ada@example.com","password":"correct horse battery staple"}""",
+        [typeof(AcceptedInvitation)] = """{"token":"inv_…","password":"correct horse battery staple"}""",
+        [typeof(Collaborator)] = """{"role":"deploy"}""",
+        [typeof(Team)] = """{"name":"acme"}""",
+        [typeof(NewOwner)] = """{"team":"acme"}""",
         [typeof(NewDomain)] = """{"hostname":"www.example.com"}""",
         [typeof(NewVolume)] = """{"name":"data","path":"/data"}""",
         [typeof(AppRouting)] = """{"forceHttps":"on","rateLimit":"10r/s,burst=50"}""",

@@ -1,6 +1,7 @@
 using Appoxy.Nginx;
 using Appoxy.Routerd;
 using Appoxy.Routerd.Apps;
+using Appoxy.Routerd.Audits;
 using Appoxy.Routerd.Console;
 using Appoxy.Routerd.Database;
 using Appoxy.Routerd.Deployments;
@@ -61,7 +62,7 @@ try
         .AddFilter(typeof(TokenAuthentication).FullName, LogLevel.Warning);
     builder.Services.AddOpenTelemetry().ConfigureResource(r => r.AddService("routerd"))
         .WithMetrics(m => m.AddMeter(RouteMetrics.Name).AddPrometheusExporter());
-    builder.Services.AddSingleton<Quotas>();
+    builder.Services.AddSingleton<Quotas>().AddHostedService<Pruning>();
     builder.AddApi();
 
     await using var app = builder.Build();
@@ -94,6 +95,9 @@ try
     v1.MapRouting();
     v1.MapTemplates();
     v1.MapUsers();
+    v1.MapTeams();
+    v1.MapCollaborators();
+    v1.MapAudit();
     Access.RequireDeclared(app);
     if (command.Verb == "endpoints")
         return Access.Print(app);

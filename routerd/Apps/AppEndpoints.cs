@@ -23,6 +23,8 @@ internal static class AppEndpoints
         apps.MapDelete("/{app}", DestroyAsync).RequireScope(Scope.Write, AppRole.Owner);
         apps.MapGet("/{app}/env", AppEnv.GetAsync).RequireScope(Scope.Write);
         apps.MapPatch("/{app}/env", AppEnv.ChangeAsync).RequireScope(Scope.Write);
+        apps.MapPost("/{app}/transfer", Transfer.ToAsync).RequireScope(Scope.Write, AppRole.Owner)
+            .WithSummary("Gives an app to a team or, by an admin, to a user").ProducesProblem(409);
         apps.MapGet("/{app}/scale", Scale.GetAsync).RequireScope(Scope.Read);
         apps.MapPatch("/{app}/scale", Scale.ChangeAsync).RequireScope(Scope.Deploy);
     }
@@ -36,19 +38,22 @@ internal static class AppEndpoints
         TypedResults.Ok(await ShowAsync(db, settings, await AppRow.FindAsync(db, caller, app, cancel), cancel));
 
     private static async Task<Created<App>> CreateAsync(
-        NewApp body, Caller caller, NpgsqlDataSource db, RouterdSettings settings, DroidServers servers, CancellationToken cancel)
+        NewApp body, Caller caller, NpgsqlDataSource db, RouterdSettings settings, DroidServers servers, Quotas quotas,
+        CancellationToken cancel)
     {
         if (!Names.IsAppName(body.Name))
             throw Problem.BadRequest(
                 "An app's name has 2 to 40 characters: a-z, 0-9 and single dashes, the first a letter, the last no dash.");
         if (Reserved.Contains(body.Name) || servers.Known.Any(s => s.Name == body.Name))
             throw Problem.BadRequest($"The name '{body.Name}' is reserved; choose another.");
+        long? team = body.Team is null ? null : await Teams.RequireAsync(db, caller, body.Team, AppRole.Manage, cancel);
         var stored = Settings.Merge(new AppSettings(), body.Settings ?? new AppSettings(), caller.Admin);
         var values = new
         {
             uid = Names.NewUid(),
             name = body.Name,
-            owner = caller.Id,
+            owner = team is null ? caller.Id : (long?)null,
+            team,
             settings = JsonSerializer.Serialize(stored, AppoxyJson.Default.AppSettings),
             host = $"{body.Name}.{settings.Domain}",
         };
@@ -57,7 +62,8 @@ internal static class AppEndpoints
         try
         {
             await connection.RunAsync(
-                "insert into apps (uid, name, owner_id, settings) values (@uid, @name, @owner, @settings::jsonb)", values, cancel);
+                "insert into apps (uid, name, owner_id, team_id, settings) values (@uid, @name, @owner, @team, @settings::jsonb)", values, cancel);
+            await quotas.CheckAppAsync(connection, values.uid, Growth.Apps | Growth.Memory | Growth.Cpus, cancel);
             // Placed before it has a domain, so that its route appears in one change.
             var placed = await connection.RunAsync("""
                 insert into placements (app_uid, server)
@@ -82,17 +88,17 @@ internal static class AppEndpoints
     }
 
     private static async Task<Ok<App>> ChangeAsync(
-        string app, AppSettings body, Caller caller, NpgsqlDataSource db, RouterdSettings settings, DroidServers servers,
+        string app, AppSettings body, Caller caller, NpgsqlDataSource db, RouterdSettings settings, DroidServers servers, Quotas quotas,
         CancellationToken cancel)
     {
-        if (await StoreAsync(app, body, caller, db, cancel) is { } changed)
+        if (await StoreAsync(app, body, caller, db, quotas, cancel) is { } changed)
             await servers.PushAsync(changed, cancel);
         return await GetAsync(app, caller, db, settings, cancel);
     }
 
     /// <summary>The app's uid if anything changed.</summary>
     private static async Task<string?> StoreAsync(
-        string app, AppSettings change, Caller caller, NpgsqlDataSource db, CancellationToken cancel)
+        string app, AppSettings change, Caller caller, NpgsqlDataSource db, Quotas quotas, CancellationToken cancel)
     {
         await using var connection = await db.OpenConnectionAsync(cancel);
         await using var transaction = await connection.BeginTransactionAsync(cancel);
@@ -101,8 +107,12 @@ internal static class AppEndpoints
         var merged = Settings.Merge(stored, change, caller.Admin);
         if (merged == stored)
             return null;
+        var settings = JsonSerializer.Serialize(merged, AppoxyJson.Default.AppSettings);
         await connection.RunAsync("update apps set settings = @settings::jsonb, generation = generation + 1 where uid = @Uid",
-            new { row.Uid, settings = JsonSerializer.Serialize(merged, AppoxyJson.Default.AppSettings) }, cancel);
+            new { row.Uid, settings }, cancel);
+        await quotas.CheckAppAsync(connection, row.Uid, Quotas.Between((row.Settings, row.Formation), (settings, row.Formation)), cancel);
+        if (caller.Audit is { } entry)
+            entry.Detail = string.Join(", ", AppSetting.All.Where(s => s.Of(change) is not null).Select(s => s.Name));
         await transaction.CommitAsync(cancel);
         return row.Uid;
     }
@@ -144,6 +154,8 @@ internal static class AppEndpoints
             Uid = r.Uid,
             Url = settings.Url($"{r.Name}.{settings.Domain}"),
             GitUrl = settings.Url($"console.{settings.Domain}") + $"/git/{r.Name}.git",
+            Owner = r.Owner,
+            Role = AppRow.Word(r.Role),
             Server = r.Server,
             Domains = [.. domains[r.Uid]],
             Settings = Settings.InForce(r.Settings),

@@ -24,6 +24,8 @@ internal static class AppEnv
     {
         foreach (var (name, value) in body)
             Check(name, value);
+        if (caller.Audit is { } entry)
+            entry.Detail = string.Join(", ", body.Select(v => v.Value is null ? "-" + v.Key : v.Key));
         var (uid, env, changed) = await StoreAsync(app, body, caller, db, cancel);
         if (changed)
             await servers.PushAsync(uid, cancel);

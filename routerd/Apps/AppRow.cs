@@ -17,6 +17,7 @@ internal sealed record AppRow
 
     private const string Select = $"""
         select a.uid, a.name, a.generation, a.desired, a.settings, a.env, a.formation, a.created_at, r.role::text,
+               coalesce((select email from users where id = a.owner_id), (select name from teams where id = a.team_id)) as owner,
                (select min(server) from placements p where p.app_uid = a.uid) as server
         {FromSeen}
         """;
@@ -29,6 +30,9 @@ internal sealed record AppRow
     public string Env { get; init; } = "{}";
     public string Formation { get; init; } = "{}";
     public DateTime CreatedAt { get; init; }
+
+    /// <summary>A user's email, or a team's name; null where that user is gone.</summary>
+    public string? Owner { get; init; }
 
     /// <summary>What the caller may do with it.</summary>
     public AppRole Role { get; init; }
@@ -73,5 +77,5 @@ internal sealed record AppRow
             $"For {name} you have the role {Word(found.Role)}; this needs {Word(caller.Needs)}.")
         : found;
 
-    private static string Word(AppRole role) => role.ToString().ToLowerInvariant();
+    public static string Word(AppRole role) => role.ToString().ToLowerInvariant();
 }

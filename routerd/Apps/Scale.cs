@@ -23,8 +23,8 @@ internal static class Scale
 
     /// <summary>Changes the counts given, and waits for a while until it is so.</summary>
     public static async Task<Ok<Page<ProcessScale>>> ChangeAsync(
-        string app, Dictionary<string, int> body, Caller caller, NpgsqlDataSource db, DroidServers servers, TimeProvider time,
-        CancellationToken cancel)
+        string app, Dictionary<string, int> body, Caller caller, NpgsqlDataSource db, DroidServers servers, Quotas quotas,
+        TimeProvider time, CancellationToken cancel)
     {
         foreach (var (type, count) in body)
         {
@@ -39,7 +39,7 @@ internal static class Scale
             var known = string.Join(", ", types.Where(t => t.Type != ProcessType.Release).Select(t => t.Type));
             throw Problem.BadRequest($"{row.Name} has no process type '{unknown}'; there {(known.Contains(',') ? "are" : "is")} {known}.");
         }
-        var (formation, changed) = await StoreAsync(app, body, caller, db, cancel);
+        var (formation, changed) = await StoreAsync(app, body, caller, db, quotas, cancel);
         if (changed)
             await servers.PushAsync(row.Uid, cancel);
         droid = await AskAsync(row, servers, cancel);
@@ -71,7 +71,7 @@ internal static class Scale
     }
 
     private static async Task<(Dictionary<string, int> Formation, bool Changed)> StoreAsync(
-        string app, Dictionary<string, int> change, Caller caller, NpgsqlDataSource db, CancellationToken cancel)
+        string app, Dictionary<string, int> change, Caller caller, NpgsqlDataSource db, Quotas quotas, CancellationToken cancel)
     {
         await using var connection = await db.OpenConnectionAsync(cancel);
         await using var transaction = await connection.BeginTransactionAsync(cancel);
@@ -87,8 +87,12 @@ internal static class Scale
             return (formation, false);
         if (formation.Count > MaxTypes)
             throw Problem.BadRequest($"An app has at most {MaxTypes} process types.");
-        await connection.RunAsync("update apps set formation = @formation::jsonb, generation = generation + 1 where uid = @Uid",
-            new { row.Uid, formation = JsonSerializer.Serialize(formation, AppoxyJson.Default.DictionaryStringInt32) }, cancel);
+        var json = JsonSerializer.Serialize(formation, AppoxyJson.Default.DictionaryStringInt32);
+        await connection.RunAsync("update apps set formation = @json::jsonb, generation = generation + 1 where uid = @Uid",
+            new { row.Uid, json }, cancel);
+        await quotas.CheckAppAsync(connection, row.Uid, Quotas.Between((row.Settings, row.Formation), (row.Settings, json)), cancel);
+        if (caller.Audit is { } entry)
+            entry.Detail = string.Join(", ", change.Select(c => $"{c.Key}={c.Value}"));
         await transaction.CommitAsync(cancel);
         return (formation, true);
     }

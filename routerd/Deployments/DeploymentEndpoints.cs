@@ -31,12 +31,12 @@ internal static class DeploymentEndpoints
     }
 
     private static async Task<Accepted<Deployment>> CreateAsync(
-        string app, NewDeployment body, Caller caller, NpgsqlDataSource db, DeploymentRunner runner, CancellationToken cancel)
+        string app, NewDeployment body, Caller caller, NpgsqlDataSource db, DeploymentRunner runner, Quotas quotas, CancellationToken cancel)
     {
         var (source, builder) = Sources.Check(body, caller.Admin);
         var json = JsonSerializer.Serialize(source, AppoxyJson.Default.DroidSource);
         var row = await AppRow.FindAsync(db, caller, app, cancel);
-        var begun = await NewDeployments.BeginAsync(row, new Begin(json, builder, caller.Admin, body.Rebuild == true), db, cancel);
+        var begun = await NewDeployments.BeginAsync(row, new Begin(json, builder, caller.Admin, body.Rebuild == true), db, quotas, cancel);
         runner.Wake();
         return TypedResults.Accepted($"/v1/apps/{row.Name}/deployments/{begun.Number}", begun.Show());
     }

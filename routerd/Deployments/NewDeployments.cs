@@ -1,5 +1,6 @@
 using Appoxy.Routerd.Apps;
 using Appoxy.Routerd.Database;
+using Appoxy.Routerd.Users;
 using Npgsql;
 
 namespace Appoxy.Routerd.Deployments;
@@ -15,8 +16,8 @@ internal sealed record Begin(string Source, string Builder, bool ByAdmin, bool R
 /// <summary>The one way by which a deployment begins: one at a time for each app.</summary>
 internal static class NewDeployments
 {
-    /// <exception cref="Problem">409: another one still runs. 404: the app is gone.</exception>
-    public static async Task<DeploymentRow> BeginAsync(AppRow app, Begin begin, NpgsqlDataSource db, CancellationToken cancel)
+    /// <exception cref="Problem">409: another one still runs, or as many builds as the owner may have. 403: no more builds today. 404: the app is gone.</exception>
+    public static async Task<DeploymentRow> BeginAsync(AppRow app, Begin begin, NpgsqlDataSource db, Quotas quotas, CancellationToken cancel)
     {
         await using var connection = await db.OpenConnectionAsync(cancel);
         await using var transaction = await connection.BeginTransactionAsync(cancel);
@@ -31,6 +32,8 @@ internal static class NewDeployments
                 from deployments where app_uid = @Uid
                 returning {DeploymentRow.Columns}
                 """, new { app.Uid, begin.Source, begin.Builder, begin.ByAdmin, begin.Rebuild, begin.RollbackTo }, cancel);
+            if (begin.RollbackTo is null)
+                await quotas.CheckAppAsync(connection, app.Uid, Growth.Builds, cancel);
             await transaction.CommitAsync(cancel);
             return begun!;
         }

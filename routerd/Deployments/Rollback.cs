@@ -15,7 +15,7 @@ internal static class Rollback
 {
     public static async Task<Accepted<Deployment>> CreateAsync(
         string app, NewRollback? body, Caller caller, NpgsqlDataSource db, DroidServers servers, DeploymentRunner runner,
-        CancellationToken cancel)
+        Quotas quotas, CancellationToken cancel)
     {
         var row = await AppRow.FindAsync(db, caller, app, cancel);
         var live = await db.ListAsync<DeploymentRow>(
@@ -27,7 +27,7 @@ internal static class Rollback
             ? Wanted(row, number, live, kept)
             : Before(row, serving, live, kept);
         var begin = new Begin(target.Source, target.Builder, target.ByAdmin, Rebuild: false, target.Number);
-        var begun = await NewDeployments.BeginAsync(row, begin, db, cancel);
+        var begun = await NewDeployments.BeginAsync(row, begin, db, quotas, cancel);
         runner.Wake();
         return TypedResults.Accepted($"/v1/apps/{row.Name}/deployments/{begun.Number}", begun.Show());
     }

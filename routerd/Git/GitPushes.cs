@@ -36,7 +36,7 @@ internal sealed class GitPush(AppRow app, Caller caller, string file, Dictionary
 /// </summary>
 internal sealed partial class GitPushes(
     GitRepositories repositories, RouterdSettings settings, NpgsqlDataSource db, DroidServers servers, DeploymentRunner runner,
-    ILogger<GitPushes> log)
+    Quotas quotas, ILogger<GitPushes> log)
 {
     private const int MaxHookBody = 256 << 10;
     private const string Header = "X-Appoxy-Push";
@@ -132,7 +132,7 @@ internal sealed partial class GitPushes(
         var upload = await UploadAsync(app, commit, git, cancel);
         var source = new DroidSource { Upload = upload, Commit = commit };
         var begun = await NewDeployments.BeginAsync(app, new Begin(JsonSerializer.Serialize(source, AppoxyJson.Default.DroidSource), "auto",
-            push.Caller.Admin, Rebuild: false), db, cancel);
+            push.Caller.Admin, Rebuild: false), db, quotas, cancel);
         runner.Wake();
         await answer.SayAsync($"-----> Deployment {begun.Number} of {app.Name}", cancel);
         await DeploymentLog.CopyAsync(app, begun, follow: true, answer, db, servers, cancel);

@@ -12,7 +12,7 @@ namespace Appoxy.Routerd.Webhooks;
 /// of the branch is deployed. The note is in Postgres, so that none is lost when routerd is ended.
 /// </summary>
 internal sealed partial class WebhookDeployments(
-    NpgsqlDataSource db, DeploymentRunner runner, ILogger<WebhookDeployments> log) : Rounds(TimeSpan.FromSeconds(2), log)
+    NpgsqlDataSource db, DeploymentRunner runner, Quotas quotas, ILogger<WebhookDeployments> log) : Rounds(TimeSpan.FromSeconds(2), log)
 {
     private static readonly TimeSpan Remembered = TimeSpan.FromDays(30);
     private static readonly TimeSpan PruneEvery = TimeSpan.FromHours(1);
@@ -27,7 +27,7 @@ internal sealed partial class WebhookDeployments(
         }
         var due = await db.ListAsync<Due>("""
             select distinct on (w.app_uid) w.id, w.url, w.branch, w.pending, a.uid, a.name, coalesce(u.role, '') as role
-            from webhooks w join apps a on a.uid = w.app_uid left join users u on u.id = w.created_by
+            from webhooks w join apps a on a.uid = w.app_uid left join users u on u.id = w.created_by and u.disabled_at is null
             where w.pending is not null and not exists (select 1 from deployments where app_uid = w.app_uid and finished_at is null)
             order by w.app_uid, w.last_at limit 100
             """, null, cancel);
@@ -45,7 +45,7 @@ internal sealed partial class WebhookDeployments(
             var (source, builder) = Sources.Check(new NewDeployment(new DroidSource { Git = new GitSource(hook.Url, hook.Branch) }), admin);
             var json = JsonSerializer.Serialize(source, AppoxyJson.Default.DroidSource);
             var begun = await NewDeployments.BeginAsync(new AppRow { Uid = hook.Uid, Name = hook.Name },
-                new Begin(json, builder, admin, Rebuild: false), db, cancel);
+                new Begin(json, builder, admin, Rebuild: false), db, quotas, cancel);
             result = $"deployment {begun.Number} for {hook.Pending[..12]}";
             LogBegun(log, hook.Uid, begun.Number);
             runner.Wake();
