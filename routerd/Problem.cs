@@ -38,6 +38,9 @@ internal sealed partial class ProblemWriter(ILogger<ProblemWriter> log) : IExcep
             BadHttpRequestException { InnerException: JsonException json } => (400, Words(json)),
             BadHttpRequestException bad => (bad.StatusCode, Words(bad)),
             JsonException json => (400, Words(json)),
+            // Of the framework, for a charset that there is not.
+            InvalidOperationException { InnerException: ArgumentException } when exception.Message.StartsWith("Unable to read the request as JSON",
+                StringComparison.Ordinal) => (415, "The body must be JSON in UTF-8."),
             _ when Outage.IsPostgres(exception) =>
                 (503, "The database can't be used right now; running apps keep serving. Try again in a moment."),
             _ when Outage.IsRedis(exception) => (503, "Redis can't be reached; running apps keep serving. Try again in a moment."),
