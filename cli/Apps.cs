@@ -28,7 +28,7 @@ internal static class Apps
 
     private static Verb List() => new Verb("list", "Lists the apps.", "appoxy apps list").Does(async (call, cancel) =>
     {
-        var apps = await call.Routerd.GetAsync<Page<App>>("v1/apps", cancel);
+        var apps = await call.Routerd.ListAsync<App>("v1/apps", cancel);
         if (call.Json)
             Output.Json(apps.Items);
         else

@@ -29,7 +29,7 @@ internal static class Deployments
 
     private static async Task ListAsync(Call call, string app, CancellationToken cancel)
     {
-        var deployments = await call.Routerd.GetAsync<Page<Deployment>>(Routerd.App(app, "deployments"), cancel);
+        var deployments = await call.Routerd.GetAsync<Page<Deployment>>(Routerd.App(app, "deployments?limit=200"), cancel);
         if (call.Json)
             Output.Json(deployments.Items);
         else

@@ -12,7 +12,7 @@ internal static class Domains
         var name = Arguments.App();
         return new Verb("list", "Lists an app's hostnames.", "appoxy domains list shop") { name }.Does(async (call, cancel) =>
         {
-            var domains = await call.Routerd.GetAsync<Page<Domain>>(Routerd.App(call.Get(name), "domains"), cancel);
+            var domains = await call.Routerd.ListAsync<Domain>(Routerd.App(call.Get(name), "domains"), cancel);
             if (call.Json)
                 Output.Json(domains.Items);
             else

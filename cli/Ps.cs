@@ -11,8 +11,9 @@ internal static class Ps
         return new Verb("ps", "Shows the state of one app, or of all.", "appoxy ps", "appoxy ps shop --json") { name }
             .Does(async (call, cancel) =>
             {
-                var path = call.Get(name) is { } app ? Routerd.App(app, "droids") : "v1/droids";
-                var droids = await call.Routerd.GetAsync<Page<DroidStatus>>(path, cancel);
+                var droids = call.Get(name) is { } app
+                    ? await call.Routerd.GetAsync<Page<DroidStatus>>(Routerd.App(app, "droids"), cancel)
+                    : await call.Routerd.ListAsync<DroidStatus>("v1/droids", cancel);
                 if (call.Json)
                     Output.Json(droids.Items);
                 else

@@ -15,6 +15,7 @@ internal sealed class Routerd : IDisposable
     /// <summary>How long a call may take that waits for a droid: the longest start time-out, and a little.</summary>
     public static readonly TimeSpan DroidPatience = TimeSpan.FromMinutes(11);
 
+    private const int MaxPages = 2000;
     private static readonly TimeSpan UploadPatience = TimeSpan.FromHours(1);
 
     /// <summary>As all of Appoxy reads JSON, but a newer routerd may tell more than this CLI knows.</summary>
@@ -40,6 +41,23 @@ internal sealed class Routerd : IDisposable
         $"v1/apps/{Uri.EscapeDataString(name)}{(below is null ? "" : "/" + below)}";
 
     public Task<Answer<T>> GetAsync<T>(string path, CancellationToken cancel) => SendAsync<T>(HttpMethod.Get, path, null, Patience, cancel);
+
+    /// <summary>A whole list, page by page.</summary>
+    public async Task<Answer<Page<T>>> ListAsync<T>(string path, CancellationToken cancel)
+    {
+        var (items, json) = (new List<T>(), new List<JsonElement>());
+        string? next = null;
+        for (var pages = 0; pages < MaxPages; pages++)
+        {
+            var page = await GetAsync<Page<T>>($"{path}?limit=500{(next is null ? "" : "&after=" + Uri.EscapeDataString(next))}", cancel);
+            items.AddRange(page.Value.Items);
+            json.AddRange(page.Items.EnumerateArray());
+            next = page.Value.Next;
+            if (next is null)
+                return new Answer<Page<T>>(new Page<T>(items), Whole(json));
+        }
+        throw new Failure(ExitCodes.Failed, $"{url} has more than {MaxPages} pages of {path}");
+    }
 
     public Task<Answer<T>> PostAsync<T>(string path, CancellationToken cancel, TimeSpan? patience = null) =>
         SendAsync<T>(HttpMethod.Post, path, null, patience ?? Patience, cancel);
@@ -90,6 +108,20 @@ internal sealed class Routerd : IDisposable
         (await SendAsync(HttpMethod.Put, path, new StreamContent(file), UploadPatience, cancel)).Dispose();
 
     public void Dispose() => http.Dispose();
+
+    private static JsonElement Whole(List<JsonElement> items)
+    {
+        using var bytes = new MemoryStream();
+        using (var json = new Utf8JsonWriter(bytes))
+        {
+            json.WriteStartObject();
+            json.WriteStartArray("items");
+            items.ForEach(item => item.WriteTo(json));
+            json.WriteEndArray();
+            json.WriteEndObject();
+        }
+        return JsonElement.Parse(bytes.ToArray());
+    }
 
     private static ByteArrayContent Body<T>(T body)
     {

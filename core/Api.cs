@@ -1,7 +1,9 @@
 namespace Appoxy;
 
 /// <summary>A page of a list.</summary>
-public sealed record Page<T>(IReadOnlyList<T> Items);
+/// <param name="Items">What is on it.</param>
+/// <param name="Next">Asks for the next page as <c>?after=</c>; null on the last one, and in lists that have only one.</param>
+public sealed record Page<T>(IReadOnlyList<T> Items, string? Next = null);
 
 /// <summary>An app as the API shows it.</summary>
 public sealed record App

@@ -26,6 +26,7 @@ internal static class Api
         builder.Services.AddAuthorizationBuilder().AddPolicy(Admins, p => p.RequireRole(Caller.AdminRole));
         builder.Services.AddProblemDetails();
         builder.Services.AddExceptionHandler<ProblemWriter>();
+        builder.Services.AddRateLimits();
         builder.Services.AddOpenApi(o => OpenApi.Configure(o));
         builder.Services.Configure<RouteHandlerOptions>(o => o.ThrowOnBadRequest = true);
         builder.Services.ConfigureHttpJsonOptions(o => AppoxyJson.Configure(o.SerializerOptions));
@@ -37,9 +38,11 @@ internal static class Api
         app.UseExceptionHandler();
         app.UseStatusCodePages(ProblemWriter.WriteStatusAsync);
         app.UseAuthentication();
+        app.UseRateLimiter();
         app.Use(Audit.BeginAsync);
         app.UseAuthorization();
         app.Use(Access.CheckAsync);
+        app.UseMiddleware<Idempotency>();
         app.MapOpenApi().OpenToAll();
     }
 }

@@ -2,6 +2,7 @@ using System.Net.Mime;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using Appoxy.Routerd.Users;
 using Microsoft.AspNetCore.Authorization;
 using Microsoft.AspNetCore.OpenApi;
 using Microsoft.OpenApi;
@@ -92,9 +93,12 @@ internal static class OpenApi
     {
         ["app"] = ("The app's name", "shop"),
         ["name"] = ("Its name", "ds1"),
+        ["after"] = ("The next of the page before", "shop"),
         ["limit"] = ("How many to list at most", "50"),
         ["number"] = ("The deployment's number, from 1", "3"),
         ["host"] = ("A hostname, without port and path", "www.example.com"),
+        ["email"] = ("The user's email address", "ada@example.com"),
+        ["team"] = ("The team's name", "web"),
         ["volume"] = ("The volume's name", "data"),
         ["id"] = ("Its id", "k3mzq7"),
         ["follow"] = ("Whether to go on as more comes", "true"),
@@ -139,6 +143,8 @@ internal static class OpenApi
         [403] = "The token does not allow it",
         [404] = "There is no such thing, or the caller may not see it",
         [409] = "It can't be done as things stand",
+        [412] = "It was changed since the answer whose ETag was sent as If-Match",
+        [422] = "The Idempotency-Key was used for another request",
         [429] = "Too many calls; Retry-After says when to come again",
         [503] = "A part that this needs is away; try again later",
     };
@@ -201,12 +207,19 @@ internal static class OpenApi
             if (!Parameters.TryGetValue(parameter.Name ?? "", out var told))
                 continue;
             parameter.Description ??= told.Description;
-            parameter.Example ??= parameter.Schema?.Type?.HasFlag(JsonSchemaType.String) == true ? told.Example : JsonNode.Parse(told.Example);
+            parameter.Example ??= parameter.Schema?.Type?.HasFlag(JsonSchemaType.String) == true ? told.Example
+                : int.TryParse(told.Example, out var count) ? count : bool.TryParse(told.Example, out var on) ? on : null;
         }
+        if (IsTagged(path) && method == "PATCH")
+            AddHeader(operation, "If-Match", "The ETag of the answer that the change goes by; without it, the change is made to whatever there is");
+        if (method == "POST" && context.Description.ActionDescriptor.EndpointMetadata.OfType<IAuthorizeData>().Any() && !Streams.ContainsKey(key))
+            AddHeader(operation, "Idempotency-Key", "Makes it safe to send the same once more within a day: the answer is that of the first time");
         if (Streams.TryGetValue(key, out var stream))
             Stream(operation, stream.Takes, stream.Answers);
         var metadata = context.Description.ActionDescriptor.EndpointMetadata;
         var secured = metadata.OfType<IAuthorizeData>().Any() && !metadata.OfType<IAllowAnonymous>().Any();
+        if (metadata.OfType<Access>().LastOrDefault() is { Scope: { } scope })
+            operation.Description ??= $"Needs a token with the scope {scope.ToString().ToLowerInvariant()} or more.";
         operation.Security = secured ? [new OpenApiSecurityRequirement { [new OpenApiSecuritySchemeReference(Token, context.Document)] = [] }] : [];
         foreach (var (status, words) in Faults)
         {
@@ -218,6 +231,12 @@ internal static class OpenApi
         return Task.CompletedTask;
     }
 
+    /// <summary>Whether its answers have an ETag.</summary>
+    private static bool IsTagged(string path) => path is "/v1/apps/{app}" or "/v1/apps/{app}/env" or "/v1/apps/{app}/scale" or "/v1/apps/{app}/routing";
+
+    private static void AddHeader(OpenApiOperation operation, string name, string description) => (operation.Parameters ??= []).Add(
+        new OpenApiParameter { Name = name, In = ParameterLocation.Header, Description = description, Schema = new OpenApiSchema { Type = JsonSchemaType.String } });
+
     private static bool Happens(int status, string method, string path, bool secured, OpenApiOperation operation) => status switch
     {
         400 => operation.Parameters is { Count: > 0 } || operation.RequestBody is not null,
@@ -225,6 +244,8 @@ internal static class OpenApi
         403 => secured,
         404 => path.Contains('{', StringComparison.Ordinal),
         409 => secured && method != "GET",
+        412 => IsTagged(path) && method == "PATCH",
+        422 => secured && method == "POST" || operation.Responses?.ContainsKey("422") == true,
         _ => path.StartsWith("/v1/", StringComparison.Ordinal) || path == "/readyz",
     };
 

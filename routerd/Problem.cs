@@ -65,6 +65,7 @@ internal sealed partial class ProblemWriter(ILogger<ProblemWriter> log) : IExcep
             404 => "There is nothing at this address.",
             405 => $"This address does not take {http.Request.Method}.",
             415 => "The body must be JSON, sent with Content-Type: application/json.",
+            429 => "Too many calls; Retry-After tells how many seconds to wait.",
             var status => ReasonPhrases.GetReasonPhrase(status) + ".",
         });
     }
@@ -73,7 +74,7 @@ internal sealed partial class ProblemWriter(ILogger<ProblemWriter> log) : IExcep
     private static Task WriteAsync(HttpContext http, string detail)
     {
         var status = http.Response.StatusCode;
-        if (status is 429 or 503)
+        if (status is 429 or 503 && http.Response.Headers.RetryAfter.Count == 0)
             http.Response.Headers.RetryAfter = "5";
         var body = new ProblemDetails { Type = "about:blank", Title = ReasonPhrases.GetReasonPhrase(status), Status = status,
             Detail = detail };
@@ -98,7 +99,7 @@ internal sealed partial class ProblemWriter(ILogger<ProblemWriter> log) : IExcep
             => "This request needs a JSON body.",
         400 when e.Message.StartsWith("Failed to bind parameter", StringComparison.Ordinal)
             && e.Message.Split('"') is [_, var name, _, var value, _]
-            => $"'{value}' is no valid {name.Split(' ')[^1]}.",
+            => $"'{value}' is no valid {JsonNamingPolicy.CamelCase.ConvertName(name.Split(' ')[^1])}.",
         413 => "The body is too long.",
         415 => "The body must be JSON, sent with Content-Type: application/json.",
         _ => e.Message,

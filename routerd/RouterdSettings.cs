@@ -53,6 +53,12 @@ public sealed class RouterdSettings
     /// <summary>How many days the audit log is kept.</summary>
     public int AuditDays { get; set; } = 400;
 
+    /// <summary>How many calls of the API a token may make: <c>100r/s,burst=1000</c>.</summary>
+    public string TokenRate { get; set; } = "100r/s,burst=1000";
+
+    /// <summary>How many calls of the API may come from an address without a valid token.</summary>
+    public string AddressRate { get; set; } = "20r/s,burst=200";
+
     public NginxSettings Nginx { get; set; } = new();
 
     /// <summary>Droid-servers that are there from the start.</summary>
@@ -111,6 +117,11 @@ internal sealed class RouterdSettingsValidator : IValidateOptions<RouterdSetting
             yield return fault;
         if (s.AuditDays is < 31 or > 36_500)
             yield return $"auditDays is {s.AuditDays}: give a number of days from 31 such as 400";
+        foreach (var (rate, of) in new[] { (s.TokenRate, "tokenRate"), (s.AddressRate, "addressRate") })
+        {
+            if (!RoutingOption.TryParseRate(rate, out _, out _, out _))
+                yield return $"{of} is '{rate}': give a rate such as 100r/s,burst=1000";
+        }
         foreach (var server in s.Servers)
         {
             if (!Names.IsServerName(server.Name))

@@ -30,12 +30,20 @@ internal static class AppEndpoints
     }
 
     private static async Task<Ok<Page<App>>> ListAsync(
-        Caller caller, NpgsqlDataSource db, RouterdSettings settings, CancellationToken cancel) =>
-        TypedResults.Ok(new Page<App>(await ShowAsync(db, settings, await AppRow.ListAsync(db, caller, cancel), cancel)));
+        [AsParameters] Paging paging, Caller caller, NpgsqlDataSource db, RouterdSettings settings, CancellationToken cancel)
+    {
+        var rows = await AppRow.ListAsync(db, caller, paging, cancel);
+        var next = paging.Cut(rows, r => r.Name);
+        return TypedResults.Ok(new Page<App>(await ShowAsync(db, settings, rows, cancel), next));
+    }
 
     private static async Task<Ok<App>> GetAsync(
-        string app, Caller caller, NpgsqlDataSource db, RouterdSettings settings, CancellationToken cancel) =>
-        TypedResults.Ok(await ShowAsync(db, settings, await AppRow.FindAsync(db, caller, app, cancel), cancel));
+        string app, Caller caller, HttpContext http, NpgsqlDataSource db, RouterdSettings settings, CancellationToken cancel)
+    {
+        var row = await AppRow.FindAsync(db, caller, app, cancel);
+        ETags.Send(http, row.Settings);
+        return TypedResults.Ok(await ShowAsync(db, settings, row, cancel));
+    }
 
     private static async Task<Created<App>> CreateAsync(
         NewApp body, Caller caller, NpgsqlDataSource db, RouterdSettings settings, DroidServers servers, Quotas quotas,
@@ -88,21 +96,22 @@ internal static class AppEndpoints
     }
 
     private static async Task<Ok<App>> ChangeAsync(
-        string app, AppSettings body, Caller caller, NpgsqlDataSource db, RouterdSettings settings, DroidServers servers, Quotas quotas,
+        string app, AppSettings body, Caller caller, HttpContext http, NpgsqlDataSource db, RouterdSettings settings, DroidServers servers, Quotas quotas,
         CancellationToken cancel)
     {
-        if (await StoreAsync(app, body, caller, db, quotas, cancel) is { } changed)
+        if (await StoreAsync(app, body, caller, http, db, quotas, cancel) is { } changed)
             await servers.PushAsync(changed, cancel);
-        return await GetAsync(app, caller, db, settings, cancel);
+        return await GetAsync(app, caller, http, db, settings, cancel);
     }
 
     /// <summary>The app's uid if anything changed.</summary>
     private static async Task<string?> StoreAsync(
-        string app, AppSettings change, Caller caller, NpgsqlDataSource db, Quotas quotas, CancellationToken cancel)
+        string app, AppSettings change, Caller caller, HttpContext http, NpgsqlDataSource db, Quotas quotas, CancellationToken cancel)
     {
         await using var connection = await db.OpenConnectionAsync(cancel);
         await using var transaction = await connection.BeginTransactionAsync(cancel);
         var row = await AppRow.LockAsync(connection, caller, app, cancel);
+        ETags.Require(http, row.Settings);
         var stored = Settings.Read(row.Settings);
         var merged = Settings.Merge(stored, change, caller.Admin);
         if (merged == stored)

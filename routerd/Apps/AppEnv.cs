@@ -15,29 +15,35 @@ internal static class AppEnv
     private const int MaxTotal = 512 << 10;
 
     public static async Task<Ok<Dictionary<string, string>>> GetAsync(
-        string app, Caller caller, NpgsqlDataSource db, CancellationToken cancel) =>
-        TypedResults.Ok(Read((await AppRow.FindAsync(db, caller, app, cancel)).Env));
+        string app, Caller caller, HttpContext http, NpgsqlDataSource db, CancellationToken cancel)
+    {
+        var row = await AppRow.FindAsync(db, caller, app, cancel);
+        ETags.Send(http, row.Env);
+        return TypedResults.Ok(Read(row.Env));
+    }
 
     /// <summary>Sets the variables given, and unsets those given as null.</summary>
     public static async Task<Ok<Dictionary<string, string>>> ChangeAsync(
-        string app, Dictionary<string, string> body, Caller caller, NpgsqlDataSource db, DroidServers servers, CancellationToken cancel)
+        string app, Dictionary<string, string> body, Caller caller, HttpContext http, NpgsqlDataSource db, DroidServers servers,
+        CancellationToken cancel)
     {
         foreach (var (name, value) in body)
             Check(name, value);
         if (caller.Audit is { } entry)
             entry.Detail = string.Join(", ", body.Select(v => v.Value is null ? "-" + v.Key : v.Key));
-        var (uid, env, changed) = await StoreAsync(app, body, caller, db, cancel);
+        var (uid, env, changed) = await StoreAsync(app, body, caller, http, db, cancel);
         if (changed)
             await servers.PushAsync(uid, cancel);
         return TypedResults.Ok(env);
     }
 
     private static async Task<(string Uid, Dictionary<string, string> Env, bool Changed)> StoreAsync(
-        string app, Dictionary<string, string> change, Caller caller, NpgsqlDataSource db, CancellationToken cancel)
+        string app, Dictionary<string, string> change, Caller caller, HttpContext http, NpgsqlDataSource db, CancellationToken cancel)
     {
         await using var connection = await db.OpenConnectionAsync(cancel);
         await using var transaction = await connection.BeginTransactionAsync(cancel);
         var row = await AppRow.LockAsync(connection, caller, app, cancel);
+        ETags.Require(http, row.Env);
         var env = Read(row.Env);
         var changed = false;
         foreach (var (name, value) in change)
@@ -52,6 +58,7 @@ internal static class AppEnv
                 changed = true;
             }
         }
+        ETags.Send(http, row.Env);
         if (!changed)
             return (row.Uid, env, false);
         if (env.Count > MaxCount)
@@ -60,6 +67,7 @@ internal static class AppEnv
             throw Problem.BadRequest($"All variables of an app together have at most {MaxTotal >> 10} kB.");
         await connection.RunAsync("update apps set env = @env::jsonb, generation = generation + 1 where uid = @Uid",
             new { row.Uid, env = JsonSerializer.Serialize(env, AppoxyJson.Default.DictionaryStringString) }, cancel);
+        ETags.Send(http, (await AppRow.LockAsync(connection, caller, app, cancel)).Env);
         await transaction.CommitAsync(cancel);
         return (row.Uid, env, true);
     }

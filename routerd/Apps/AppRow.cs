@@ -52,9 +52,10 @@ internal sealed record AppRow
     public static Task<AppRow> LockAsync(NpgsqlConnection connection, Caller caller, string name, CancellationToken cancel) =>
         FindAsync(connection, caller, name, cancel, "for update of a");
 
-    public static Task<List<AppRow>> ListAsync(NpgsqlDataSource db, Caller caller, CancellationToken cancel) =>
-        db.ListAsync<AppRow>($"{Select} {(caller.Admin ? "" : "and a.uid in (select apps_of(@Id))")} order by a.name",
-            new { caller.Admin, caller.Id, caller.App }, cancel);
+    /// <summary>A page of the apps that the caller may see, and a row more if there is another.</summary>
+    public static Task<List<AppRow>> ListAsync(NpgsqlDataSource db, Caller caller, Paging paging, CancellationToken cancel) =>
+        db.ListAsync<AppRow>($"{Select} {(caller.Admin ? "" : "and a.uid in (select apps_of(@Id))")} and a.name > @after order by a.name limit @Rows",
+            new { caller.Admin, caller.Id, caller.App, after = paging.After ?? "", paging.Rows }, cancel);
 
     /// <summary>Whether the caller may do what is asked with the app of this name; read before a request's body is.</summary>
     /// <exception cref="Problem">As <see cref="FindAsync(NpgsqlDataSource, Caller, string, CancellationToken)"/>.</exception>

@@ -15,15 +15,16 @@ internal static class Scale
     private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(200);
 
     public static async Task<Ok<Page<ProcessScale>>> GetAsync(
-        string app, Caller caller, NpgsqlDataSource db, DroidServers servers, CancellationToken cancel)
+        string app, Caller caller, HttpContext http, NpgsqlDataSource db, DroidServers servers, CancellationToken cancel)
     {
         var row = await AppRow.FindAsync(db, caller, app, cancel);
+        ETags.Send(http, row.Formation);
         return TypedResults.Ok(Show(Read(row.Formation), await AskAsync(row, servers, cancel)));
     }
 
     /// <summary>Changes the counts given, and waits for a while until it is so.</summary>
     public static async Task<Ok<Page<ProcessScale>>> ChangeAsync(
-        string app, Dictionary<string, int> body, Caller caller, NpgsqlDataSource db, DroidServers servers, Quotas quotas,
+        string app, Dictionary<string, int> body, Caller caller, HttpContext http, NpgsqlDataSource db, DroidServers servers, Quotas quotas,
         TimeProvider time, CancellationToken cancel)
     {
         foreach (var (type, count) in body)
@@ -39,7 +40,7 @@ internal static class Scale
             var known = string.Join(", ", types.Where(t => t.Type != ProcessType.Release).Select(t => t.Type));
             throw Problem.BadRequest($"{row.Name} has no process type '{unknown}'; there {(known.Contains(',') ? "are" : "is")} {known}.");
         }
-        var (formation, changed) = await StoreAsync(app, body, caller, db, quotas, cancel);
+        var (formation, changed) = await StoreAsync(app, body, caller, http, db, quotas, cancel);
         if (changed)
             await servers.PushAsync(row.Uid, cancel);
         droid = await AskAsync(row, servers, cancel);
@@ -71,11 +72,13 @@ internal static class Scale
     }
 
     private static async Task<(Dictionary<string, int> Formation, bool Changed)> StoreAsync(
-        string app, Dictionary<string, int> change, Caller caller, NpgsqlDataSource db, Quotas quotas, CancellationToken cancel)
+        string app, Dictionary<string, int> change, Caller caller, HttpContext http, NpgsqlDataSource db, Quotas quotas, CancellationToken cancel)
     {
         await using var connection = await db.OpenConnectionAsync(cancel);
         await using var transaction = await connection.BeginTransactionAsync(cancel);
         var row = await AppRow.LockAsync(connection, caller, app, cancel);
+        ETags.Require(http, row.Formation);
+        ETags.Send(http, row.Formation);
         var formation = Read(row.Formation);
         var changed = false;
         foreach (var (type, count) in change)
@@ -93,6 +96,7 @@ internal static class Scale
         await quotas.CheckAppAsync(connection, row.Uid, Quotas.Between((row.Settings, row.Formation), (row.Settings, json)), cancel);
         if (caller.Audit is { } entry)
             entry.Detail = string.Join(", ", change.Select(c => $"{c.Key}={c.Value}"));
+        ETags.Send(http, (await AppRow.LockAsync(connection, caller, app, cancel)).Formation);
         await transaction.CommitAsync(cancel);
         return (formation, true);
     }

@@ -22,12 +22,15 @@ internal static class DeploymentEndpoints
         v1.MapPost("/apps/{app}/uploads", Uploads.CreateAsync).RequireScope(Scope.Deploy);
     }
 
-    private static async Task<Ok<Page<Deployment>>> ListAsync(string app, Caller caller, NpgsqlDataSource db, CancellationToken cancel)
+    private static async Task<Ok<Page<Deployment>>> ListAsync(
+        string app, [AsParameters] Paging paging, Caller caller, NpgsqlDataSource db, CancellationToken cancel)
     {
         var row = await AppRow.FindAsync(db, caller, app, cancel);
         var deployments = await db.ListAsync<DeploymentRow>(
-            $"select {DeploymentRow.Columns} from deployments where app_uid = @Uid order by number desc limit 200", row, cancel);
-        return TypedResults.Ok(new Page<Deployment>([.. deployments.Select(d => d.Show())]));
+            $"select {DeploymentRow.Columns} from deployments where app_uid = @Uid and number < @before order by number desc limit @Rows",
+            new { row.Uid, before = paging.Number ?? int.MaxValue, paging.Rows }, cancel);
+        var next = paging.Cut(deployments, d => $"{d.Number}");
+        return TypedResults.Ok(new Page<Deployment>([.. deployments.Select(d => d.Show())], next));
     }
 
     private static async Task<Accepted<Deployment>> CreateAsync(

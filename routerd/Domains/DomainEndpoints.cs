@@ -21,12 +21,15 @@ internal static class DomainEndpoints
         group.MapDelete("/{host}", RemoveAsync).RequireScope(Scope.Write);
     }
 
-    private static async Task<Ok<Page<Domain>>> ListAsync(string app, Caller caller, NpgsqlDataSource db, CancellationToken cancel)
+    private static async Task<Ok<Page<Domain>>> ListAsync(
+        string app, [AsParameters] Paging paging, Caller caller, NpgsqlDataSource db, CancellationToken cancel)
     {
         var row = await AppRow.FindAsync(db, caller, app, cancel);
         var domains = await db.ListAsync<DomainRow>(
-            "select hostname, created_at from domains where app_uid = @Uid order by created_at, hostname", row, cancel);
-        return TypedResults.Ok(new Page<Domain>([.. domains.Select(d => d.Show())]));
+            "select hostname, created_at from domains where app_uid = @Uid and hostname > @after order by hostname limit @Rows",
+            new { row.Uid, after = paging.After ?? "", paging.Rows }, cancel);
+        var next = paging.Cut(domains, d => d.Hostname);
+        return TypedResults.Ok(new Page<Domain>([.. domains.Select(d => d.Show())], next));
     }
 
     /// <summary>Safe twice: a domain that the app has already is answered as if it were new.</summary>

@@ -37,16 +37,17 @@ internal static class DroidEndpoints
     }
 
     private static async Task<Ok<Page<DroidStatus>>> ListAllAsync(
-        Caller caller, NpgsqlDataSource db, DroidServers servers, CancellationToken cancel)
+        [AsParameters] Paging paging, Caller caller, NpgsqlDataSource db, DroidServers servers, CancellationToken cancel)
     {
-        var apps = await AppRow.ListAsync(db, caller, cancel);
+        var apps = await AppRow.ListAsync(db, caller, paging, cancel);
+        var next = paging.Cut(apps, a => a.Name);
         var newest = (await DeploymentRow.NewestAsync(db, [.. apps.Select(a => a.Uid)], cancel)).ToDictionary(d => d.AppUid);
         var seen = new Dictionary<string, Dictionary<string, DroidStatus>?>();
         foreach (var (server, asked) in apps.Select(a => a.Server).Distinct().Select(s => (s, AskAsync(servers, s, cancel))).ToList())
             seen[server] = await asked;
         return TypedResults.Ok(new Page<DroidStatus>([.. apps.Select(a => seen[a.Server] is { } droids
             ? droids.GetValueOrDefault(a.Uid) ?? Absent(a, newest.GetValueOrDefault(a.Uid))
-            : Away(a))]));
+            : Away(a))], next));
     }
 
     private static async Task<Dictionary<string, DroidStatus>?> AskAsync(DroidServers servers, string server, CancellationToken cancel)

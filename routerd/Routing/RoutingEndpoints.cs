@@ -19,25 +19,29 @@ internal static class RoutingEndpoints
         v1.MapPatch("/apps/{app}/routing", ChangeAsync).RequireScope(Scope.Write);
     }
 
-    private static async Task<Ok<AppRouting>> GetAsync(string app, Caller caller, NpgsqlDataSource db, CancellationToken cancel)
+    private static async Task<Ok<AppRouting>> GetAsync(
+        string app, Caller caller, HttpContext http, NpgsqlDataSource db, CancellationToken cancel)
     {
         var row = await AppRow.FindAsync(db, caller, app, cancel);
-        return TypedResults.Ok(StoredRouting.Read(
-            await db.FirstAsync<string>("select routing from apps where uid = @Uid", row, cancel) ?? "{}").Show());
+        var stored = await db.FirstAsync<string>("select routing from apps where uid = @Uid", row, cancel) ?? "{}";
+        ETags.Send(http, stored);
+        return TypedResults.Ok(StoredRouting.Read(stored).Show());
     }
 
     private static async Task<Ok<AppRouting>> ChangeAsync(
-        string app, AppRouting body, Caller caller, NpgsqlDataSource db, RouterdSettings settings, CancellationToken cancel)
+        string app, AppRouting body, Caller caller, HttpContext http, NpgsqlDataSource db, RouterdSettings settings, CancellationToken cancel)
     {
         await using var connection = await db.OpenConnectionAsync(cancel);
         await using var transaction = await connection.BeginTransactionAsync(cancel);
         var row = await AppRow.LockAsync(connection, caller, app, cancel);
-        var stored = StoredRouting.Read((await connection.FirstAsync<string>("select routing from apps where uid = @Uid", row, cancel))!);
+        var before = await connection.FirstAsync<string>("select routing from apps where uid = @Uid", row, cancel) ?? "{}";
+        ETags.Require(http, before);
+        var stored = StoredRouting.Read(before);
         _ = Quantities.TryParseBytes(settings.Nginx.MaxBody, out var maxBody);
         var changed = await RoutingChange.ApplyAsync(stored, body, maxBody,
             canary => FindCanaryAsync(connection, row, canary, caller, settings.Domain, cancel));
-        await connection.RunAsync("update apps set routing = @routing::jsonb where uid = @Uid",
-            new { row.Uid, routing = JsonSerializer.Serialize(changed, StoredRoutingJson.Default.StoredRouting) }, cancel);
+        ETags.Send(http, (await connection.FirstAsync<string>("update apps set routing = @routing::jsonb where uid = @Uid returning routing",
+            new { row.Uid, routing = JsonSerializer.Serialize(changed, StoredRoutingJson.Default.StoredRouting) }, cancel))!);
         await transaction.CommitAsync(cancel);
         return TypedResults.Ok(changed.Show());
     }
