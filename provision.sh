@@ -6,7 +6,7 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 SOURCE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 declare -A given=() conf=()
 P='' VERB=provision DRY=no DEBIAN_NGINX=/usr/sbin/nginx
-for part in packages publish supervisor stores daemons sample; do
+for part in packages publish supervisor stores daemons cluster sample; do
   # shellcheck source=/dev/null
   . "$SOURCE/provision/$part.sh"
 done
@@ -23,6 +23,10 @@ usage: provision.sh [option…]                                   set up this ma
   --domain D          apps are served at NAME.D, the console at console.D (localhost)
   --name S            this machine's name as a droid-server (ds1)
   --trusted-proxies L load balancers before the global nginx, as 10.0.0.0/8,192.0.2.7, or none (none)
+  --role R            all (all of it on one machine), control (all but droids), droid-server or proxy (all)
+  --join TOKEN        of a droid-server or proxy: what `appoxy servers join-token` printed, or a file that holds it
+  --address A         where other machines reach this one (the address that it goes out by)
+  --cluster-port N    of all and control: lets other machines join, at this port (control: 8443; all: none)
   --nginx-binary F    an nginx with Lua, such as OpenResty's, in place of Debian's
   --no-sample         don't deploy the sample app hello (--sample: do)
   --dry-run           say what would be done
@@ -43,7 +47,7 @@ parse() {
   while (($#)); do
     [[ $1 != --*=* ]] || set -- "${1%%=*}" "${1#*=}" "${@:2}"
     case $1 in
-      --prefix | --http-port | --https-port | --console-port | --domain | --name | --trusted-proxies | --nginx-binary)
+      --prefix | --http-port | --https-port | --console-port | --domain | --name | --trusted-proxies | --nginx-binary | --role | --join | --address | --cluster-port)
         (($# > 1)) || bad_usage "$1 needs a value"
         given[${1#--}]=$2
         [[ $1 != --domain ]] || given[domain]=${2,,}
@@ -101,17 +105,23 @@ check_machine() {
 
 # Settings, weakest first: defaults, what the last run kept, what this run was given.
 load_settings() {
-  conf=([http-port]=80 [https-port]=443 [console-port]=8700 [domain]=localhost [name]=ds1 [trusted-proxies]=none [nginx-binary]="$DEBIAN_NGINX" [sample]=yes)
+  conf=([http-port]=80 [https-port]=443 [console-port]=8700 [domain]=localhost [name]=ds1 [trusted-proxies]=none [nginx-binary]="$DEBIAN_NGINX" [sample]=yes
+    [role]=all [address]='' [cluster-port]='' [control]='')
   local key value
+  # It is used up at once, and secret until then.
+  JOIN=${given[join]:-}
+  unset 'given[join]'
   if [[ -r $ETC/provision.conf ]]; then
     while IFS='=' read -r key value; do [[ -z $key ]] || conf[$key]=$value; done <"$ETC/provision.conf"
     # Placements and hostnames in the database hold these.
-    [[ ! -e $ETC/install.json ]] || for key in name domain; do
+    [[ ! -e $ETC/install.json ]] || for key in role name domain; do
       [[ ${given[$key]:-${conf[$key]}} == "${conf[$key]}" ]] ||
         bad_usage "--$key: it is ${conf[$key]} here, and can't change after the first run"
     done
   fi
   for key in "${!given[@]}"; do conf[$key]=${given[$key]}; done
+  [[ ${conf[role]} != control || -n ${conf[cluster-port]} ]] || conf[cluster-port]=8443
+  if ! has droidd || ! has routerd; then conf[sample]=no; fi
   # shellcheck disable=SC2034 # the parts use it
   API=http://127.0.0.1:${conf[console-port]}
 }
@@ -134,6 +144,17 @@ check_settings() {
     bad_usage "--name ${conf[name]}: give a short lower-case name such as ds1"
   [[ ${conf[trusted-proxies]} == none || ${conf[trusted-proxies]} =~ ^[0-9a-f.:]+(/[0-9]+)?(,[0-9a-f.:]+(/[0-9]+)?)*$ ]] ||
     bad_usage "--trusted-proxies ${conf[trusted-proxies]}: give networks such as 10.0.0.0/8,192.0.2.7, or none"
+  [[ ${conf[role]} =~ ^(all|control|droid-server)$ ]] || bad_usage "--role ${conf[role]}: give all, control or droid-server"
+  [[ -z ${conf[address]} || ${conf[address]} =~ ^[0-9a-f.:]+$ || ${conf[address]} =~ ^($label\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$ ]] ||
+    bad_usage "--address ${conf[address]}: give an IP address or a DNS name"
+  [[ -z ${conf[cluster-port]} || ${conf[cluster-port]} =~ ^[1-9][0-9]{0,4}$ && ${conf[cluster-port]} -le 65535 ]] ||
+    bad_usage "--cluster-port ${conf[cluster-port]}: give a port from 1 to 65535"
+  if joins; then
+    [[ -n $JOIN || -s $STATE/cluster/node.pem ]] || bad_usage "--role ${conf[role]}: give --join TOKEN, made by \`appoxy servers join-token\` on the control machine"
+    [[ -z ${conf[cluster-port]} ]] || bad_usage "--cluster-port goes with --role all or control"
+  else
+    [[ -z $JOIN ]] || bad_usage "--join goes with --role droid-server or proxy"
+  fi
   [[ ${conf[nginx-binary]} == "$DEBIAN_NGINX" ]] || has_lua "${conf[nginx-binary]}" ||
     bad_usage "--nginx-binary ${conf[nginx-binary]}: no nginx with Lua is there"
 }
@@ -144,9 +165,16 @@ has_lua() { [[ $1 =~ ^(/[A-Za-z0-9._-]+)+$ && -x $1 && $("$1" -V 2>&1) == *lua* 
 check_ports() {
   command -v ss >/dev/null || return 0
   local key
-  check_port "${conf[http-port]}" global-nginx --http-port
-  check_port "${conf[https-port]}" global-nginx --https-port
-  check_port "${conf[console-port]}" routerd --console-port
+  if has routerd; then
+    check_port "${conf[http-port]}" global-nginx --http-port
+    check_port "${conf[https-port]}" global-nginx --https-port
+    check_port "${conf[console-port]}" routerd --console-port
+    [[ -z ${conf[cluster-port]} ]] || check_port "${conf[cluster-port]}" routerd --cluster-port
+  fi
+  if joins; then
+    check_port 8444 droidd "droidd's port"
+    check_port 8445 local-nginx "the local nginx's port"
+  fi
   for key in postgres redis; do [[ ! -v conf[$key-port] ]] || check_port "${conf[$key-port]}" $key "$key's port"; done
 }
 
@@ -158,6 +186,26 @@ check_port() {
   [[ -z $lines || -n $pid && $lines == *"pid=$pid,"* ]] && return
   holder=$(sed -n 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/\1 (pid \2)/p;q' <<<"$lines")
   die "port $1 ($3) is in use by ${holder:-another program}"
+}
+
+# Whether this machine's role has a part.
+has() {
+  case ${conf[role]}:$1 in
+    all:* | control:postgres | control:redis | control:routerd | control:global-nginx | droid-server:docker | droid-server:droidd | droid-server:local-nginx) ;;
+    *) return 1 ;;
+  esac
+}
+
+# Whether another machine is in control of this one.
+joins() { [[ ${conf[role]} == droid-server ]]; }
+
+clustered() { joins || [[ -n ${conf[cluster-port]} ]]; }
+
+# The address by which this machine goes out, unless it was told which one others know.
+own_address() {
+  [[ -z ${conf[address]} ]] || return 0
+  conf[address]=$(ip -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p') || true
+  [[ -n ${conf[address]} ]] || die "this machine has no address that others could know; give --address"
 }
 
 free_port() {
@@ -210,7 +258,7 @@ lock() {
 
 plan() {
   local missing
-  [[ -z $P ]] || conf[docker]=own
+  [[ -z $P ]] || ! has docker || conf[docker]=own
   missing=$(missing_packages | tr '\n' ' ')
   cat <<EOF
 would install Debian packages: ${missing:-none, all are here}
@@ -231,29 +279,43 @@ provision() {
   make_folders
   install_packages
   check_ports
-  [[ -v conf[postgres-port] ]] || conf[postgres-port]=$(free_port)
-  [[ -v conf[redis-port] ]] || conf[redis-port]=$(free_port)
-  choose_docker
+  if has postgres; then
+    [[ -v conf[postgres-port] ]] || conf[postgres-port]=$(free_port)
+    [[ -v conf[redis-port] ]] || conf[redis-port]=$(free_port)
+  fi
+  ! clustered || own_address
+  ! has docker || choose_docker
   save_settings
   install_dotnet
-  make_cluster
+  ! has postgres || make_cluster
   write_services
   copy_shared
   start_supervisor
   start_stores
-  make_database
-  make_network
+  ! has postgres || make_database
+  ! has docker || make_network
   save_settings
-  publish routerd
-  publish droidd
-  publish cli
-  write_cli
+  ! has routerd || publish routerd
+  ! has droidd || publish droidd
+  if joins; then
+    join
+    save_settings
+  else
+    publish cli
+    write_cli
+  fi
   write_settings
-  [[ -e $ETC/admin.password ]] || first=yes
-  first_admin
+  if has postgres; then
+    [[ -e $ETC/admin.password ]] || first=yes
+    first_admin
+  fi
   start_daemons
   write_install
   prune_versions
+  if joins; then
+    say "${conf[name]} has joined ${conf[control]} as a ${conf[role]}, at ${conf[address]}"
+    return
+  fi
   deploy_sample
   [[ ${conf[sample]} == no ]] || say "the sample:  $(url "hello.${conf[domain]}")"
   say "the console: $(url "console.${conf[domain]}"), as admin@${conf[domain]}; the first password is in $ETC/admin.password"
@@ -272,12 +334,13 @@ start() {
 status() {
   local name pid code=0
   printf '%-14s %-6s %s\n' SERVICE STATE PID
-  for name in $(all_services) $([[ ${conf[docker]} == own ]] || echo docker); do
+  for name in $(all_services) $([[ ${conf[docker]:-own} == own ]] || echo docker); do
     pid=$(service_pid "$name")
     [[ -n $pid ]] || code=1
     printf '%-14s %-6s %s\n' "$name" "$([[ -n $pid ]] && echo up || echo down)" "${pid:--}"
   done
-  if site_answers "console.${conf[domain]}" 2>/dev/null; then printf '%-14s %-6s %s\n' console up "$(url "console.${conf[domain]}")"
+  if ! has global-nginx; then :
+  elif site_answers "console.${conf[domain]}" 2>/dev/null; then printf '%-14s %-6s %s\n' console up "$(url "console.${conf[domain]}")"
   else printf '%-14s %-6s %s\n' console down "$(url "console.${conf[domain]}")"; code=1; fi
   [[ ! -e $ETC/install.json ]] || write_install
   exit $code
@@ -287,19 +350,20 @@ status() {
 droids() {
   local filter=()
   [[ -n $P ]] || filter=(--filter label=appoxy.uid)
+  has docker || return 0
   timeout 20 docker -H "$DOCKER_HOST" ps -q "${filter[@]}" "$@" 2>/dev/null || true
 }
 
 stop() {
   lock
   local name containers
-  for name in global-nginx local-nginx droidd routerd; do down $name; done
+  for name in global-nginx local-nginx droidd routerd; do ! has $name || down $name; done
   mapfile -t containers < <(droids)
   if ((${#containers[@]})); then
     say "stopping ${#containers[@]} droids"
     timeout 120 docker -H "$DOCKER_HOST" stop -t 3 "${containers[@]}" >/dev/null || true
   fi
-  for name in docker redis postgres; do down $name; done
+  for name in docker redis postgres; do ! has $name || down $name; done
   stop_supervisor
 }
 
@@ -339,19 +403,21 @@ uninstall() {
   if [[ ! -d $ETC && ! -d $STATE && ! -d $RUN ]]; then say "nothing is installed below ${P:-/}"; return; fi
   lock
   local name containers=() bridges=("$BRIDGE") folder
-  for name in global-nginx local-nginx droidd routerd; do down $name; done
-  if [[ ${conf[docker]} == own && -e $SERVICES/docker/run ]] && command -v dockerd >/dev/null; then
+  for name in global-nginx local-nginx droidd routerd; do ! has $name || down $name; done
+  if has docker && [[ ${conf[docker]} == own && -e $SERVICES/docker/run ]] && command -v dockerd >/dev/null; then
     (start_supervisor && up docker && wait_for Docker 30 "$(log_of docker)" docker_answers) || true
   fi
   mapfile -t containers < <(droids -a)
   say "removing ${#containers[@]} droids and their networks"
   ((${#containers[@]} == 0)) || timeout 120 docker -H "$DOCKER_HOST" rm -f "${containers[@]}" >/dev/null || true
   # A bridge that droidd let Docker name carries the start of the network's id.
-  name=$(timeout 20 docker -H "$DOCKER_HOST" network inspect -f '{{.Id}}' droid-build 2>/dev/null) || true
-  [[ -z $name ]] || bridges+=("br-${name:0:12}")
-  timeout 30 docker -H "$DOCKER_HOST" network rm droid-net droid-build >/dev/null 2>&1 || true
-  [[ -n $P ]] || timeout 120 docker -H "$DOCKER_HOST" image prune -af --filter label=appoxy.uid >/dev/null 2>&1 || true
-  for name in docker redis postgres; do down $name; done
+  if has docker; then
+    name=$(timeout 20 docker -H "$DOCKER_HOST" network inspect -f '{{.Id}}' droid-build 2>/dev/null) || true
+    [[ -z $name ]] || bridges+=("br-${name:0:12}")
+    timeout 30 docker -H "$DOCKER_HOST" network rm droid-net droid-build >/dev/null 2>&1 || true
+  fi
+  [[ -n $P ]] || ! has docker || timeout 120 docker -H "$DOCKER_HOST" image prune -af --filter label=appoxy.uid >/dev/null 2>&1 || true
+  for name in docker redis postgres; do ! has $name || down $name; done
   stop_supervisor
   remove_leftovers "${bridges[@]}"
   say "removing the files"
@@ -377,8 +443,10 @@ main() {
   cd /
   if [[ $VERB != provision ]]; then
     [[ -e $ETC/provision.conf || $VERB == uninstall ]] || die "nothing is installed below ${P:-/}"
-    conf[docker]=${conf[docker]:-$([[ -n $P ]] && echo own || echo machine)}
-    choose_docker
+    if has docker; then
+      conf[docker]=${conf[docker]:-$([[ -n $P ]] && echo own || echo machine)}
+      choose_docker
+    fi
   fi
   "$VERB"
 }

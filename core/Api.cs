@@ -180,7 +180,30 @@ public sealed record Server
     public required bool Up { get; init; }
     public required int Apps { get; init; }
     public ServerStatus? Status { get; init; }
+
+    /// <summary>When it was last known to be well.</summary>
+    public DateTimeOffset? LastSeen { get; init; }
+
+    /// <summary>When its certificate ends, which it renews well before; null for one that needs none, or whose was revoked.</summary>
+    public DateTimeOffset? CertificateEnds { get; init; }
+
+    /// <summary>How many seconds its clock is ahead of routerd's; null where it sends no heartbeats.</summary>
+    public double? ClockAhead { get; init; }
 }
+
+/// <summary>Body of <c>POST /v1/servers/join-tokens</c>.</summary>
+/// <param name="Name">What the machine will be called; null for the next free name.</param>
+/// <param name="Role"><c>droid-server</c> or <c>proxy</c>; null for the first.</param>
+/// <param name="Expires">For how long it lets the machine in, as <c>1h</c>, which null stands for.</param>
+public sealed record NewJoinToken(string? Name = null, string? Role = null, string? Expires = null);
+
+/// <summary>A join token, shown once: what <c>provision.sh --join</c> takes on the new machine.</summary>
+public sealed record IssuedJoinToken(string Token, string Name, string Role, DateTimeOffset ExpiresAt);
+
+/// <summary>Answer of <c>POST /v1/servers/{name}/revoke</c>.</summary>
+/// <param name="Name">Whose certificates are refused from now on.</param>
+/// <param name="Certificates">How many there were.</param>
+public sealed record RevokedServer(string Name, int Certificates);
 
 /// <summary>How a host comes to its app, step by step: the answer of <c>GET /v1/routes/{host}</c>.</summary>
 public sealed record RouteExplanation(string Host, string Outcome, IReadOnlyList<RouteStep> Steps);

@@ -1,3 +1,4 @@
+using System.Net.Security;
 using System.Net.Sockets;
 
 namespace Appoxy;
@@ -8,11 +9,15 @@ public static class LocalHttp
     /// <summary>
     /// A client for <paramref name="address"/>: <c>unix:/path</c>, or an http(s) URL. Names below <c>.localhost</c> go to the
     /// loopback address, as RFC 6761 says and browsers do. Every call is bounded by <paramref name="timeout"/>.
+    /// <paramref name="tls"/> says whom to trust, and who we are.
     /// </summary>
-    public static HttpClient For(string address, TimeSpan timeout)
+    public static HttpClient For(string address, TimeSpan timeout, SslClientAuthenticationOptions? tls = null)
     {
         var socket = address.StartsWith("unix:", StringComparison.Ordinal) ? address["unix:".Length..] : null;
         var handler = new SocketsHttpHandler { UseProxy = false, AllowAutoRedirect = false, ConnectTimeout = TimeSpan.FromSeconds(10) };
+        if (tls is not null)
+            // So that a renewed or revoked certificate, and a control machine that moved, are noticed.
+            (handler.SslOptions, handler.PooledConnectionLifetime) = (tls, TimeSpan.FromMinutes(1));
         handler.ConnectCallback = async (context, cancel) =>
         {
             if (socket is not null)

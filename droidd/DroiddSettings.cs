@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Net;
+using Appoxy.Cluster;
 using Appoxy.Nginx;
 using Microsoft.Extensions.Options;
 
@@ -111,6 +112,9 @@ public sealed class DroiddSettings
 
     public NginxSettings Nginx { get; set; } = new();
 
+    /// <summary>How it speaks with other machines; null where there are none.</summary>
+    public ClusterSettings? Cluster { get; set; }
+
     /// <summary>The stacks in force.</summary>
     internal IReadOnlyList<BuildStack> BuildStacks => Stacks.Length > 0 ? Stacks :
     [
@@ -168,7 +172,7 @@ internal sealed class DroiddSettingsValidator : IValidateOptions<DroiddSettings>
 {
     public ValidateOptionsResult Validate(string? name, DroiddSettings options)
     {
-        var faults = Faults(options).Concat(options.Nginx.Faults()).ToList();
+        var faults = Faults(options).Concat(options.Nginx.Faults()).Concat(options.Cluster?.Faults() ?? []).ToList();
         return faults.Count == 0 ? ValidateOptionsResult.Success : ValidateOptionsResult.Fail(faults);
     }
 

@@ -1,6 +1,8 @@
 using Appoxy;
+using Appoxy.Cluster;
 using Appoxy.Droidd;
 using Appoxy.Droidd.Builds;
+using Appoxy.Droidd.Cluster;
 using Appoxy.Droidd.Droids;
 using Appoxy.Droidd.Hooks;
 using Appoxy.Droidd.Images;
@@ -12,6 +14,8 @@ using Appoxy.Nginx;
 using Docker.DotNet;
 using Microsoft.Extensions.Options;
 
+if (args is ["join", ..])
+    return await Joining.RunAsync("droidd", args);
 if (args is not ([] or ["--config", _]))
 {
     await Console.Error.WriteLineAsync("droidd: usage: droidd [--config FILE]");
@@ -66,6 +70,7 @@ builder.Services.Configure<RouteHandlerOptions>(o => o.ThrowOnBadRequest = true)
 builder.Services.Configure<HostOptions>(o => o.ShutdownTimeout = TimeSpan.FromSeconds(5));
 builder.Logging.AddSimpleConsole(o => (o.SingleLine, o.TimestampFormat) = (true, "yyyy-MM-dd HH:mm:ss "));
 builder.Logging.AddFilter("Microsoft.AspNetCore", LogLevel.Warning).AddFilter("Microsoft.AspNetCore.Diagnostics", LogLevel.Critical);
+builder.AddCluster();
 Sockets.Listen(builder);
 
 var app = builder.Build();
@@ -81,6 +86,7 @@ catch (OptionsValidationException e)
 
 app.UseExceptionHandler();
 app.UseStatusCodePages();
+app.Use(ClusterPort.AdmitAsync);
 app.Use(Sockets.KeepApart);
 app.MapWakeHook();
 app.MapDroids();

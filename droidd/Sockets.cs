@@ -1,3 +1,4 @@
+using Appoxy.Droidd.Cluster;
 using Appoxy.Droidd.Hooks;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Connections.Features;
@@ -19,6 +20,7 @@ internal static class Sockets
         context.Configuration.Bind(settings);
         kestrel.Limits.MaxConcurrentConnections = null;
         ListenAt(kestrel, settings.Listen["unix:".Length..], _ => { });
+        ClusterPort.ListenFor(kestrel, settings.Cluster);
         ListenAt(kestrel, settings.HookSocket, options => options.Use(next => connection =>
         {
             connection.Items[HookMark] = true;

@@ -27,7 +27,13 @@ EOF
 }
 
 write_settings() {
-  local proxies=''
+  ! has routerd || routerd_settings
+  ! has droidd || droidd_settings
+}
+
+routerd_settings() {
+  local proxies='' servers=''
+  ! has droidd || servers="{ \"name\": \"${conf[name]}\", \"address\": \"unix:$RUN/droidd.sock\", \"upstream\": \"unix:$RUN/local-nginx.sock\" }"
   [[ ${conf[trusted-proxies]} == none ]] || proxies="\"${conf[trusted-proxies]//,/\", \"}\""
   put routerd "$ETC/routerd.json" 600 <<EOF
 {
@@ -41,9 +47,14 @@ write_settings() {
   "trustedProxies": [$proxies],
   "gitDir": "$STATE/git",
   "nginx": $(nginx_settings global "$STATE/routes.snapshot"),
-  "servers": [{ "name": "${conf[name]}", "address": "unix:$RUN/droidd.sock", "upstream": "unix:$RUN/local-nginx.sock" }]
+  "servers": [$servers]$(cluster_settings)
 }
 EOF
+}
+
+droidd_settings() {
+  local ports="${conf[http-port]}, ${conf[https-port]}"
+  has global-nginx || ports=''
   put droidd "$ETC/droidd.json" 600 <<EOF
 {
   "name": "${conf[name]}",
@@ -53,10 +64,10 @@ EOF
   "docker": "$DOCKER_HOST",
   "network": "droid-net",
   "subnet": "${conf[subnet]}",
-  "hostPorts": [${conf[http-port]}, ${conf[https-port]}],
+  "hostPorts": [$ports],
   "dataDir": "$STATE/droids",
   "nginxSocket": "$RUN/local-nginx.sock",
-  "nginx": $(nginx_settings local "$STATE/droids.snapshot")
+  "nginx": $(nginx_settings local "$STATE/droids.snapshot")$(! joins || cluster_settings)
 }
 EOF
 }
@@ -94,13 +105,13 @@ EOF
 }
 
 write_services() {
-  postgres_service
-  redis_service
+  ! has postgres || postgres_service
+  ! has redis || redis_service
   docker_service
-  daemon_service routerd "appoxy-postgres.service appoxy-redis.service"
-  daemon_service droidd "$([[ ${conf[docker]} == own ]] && echo appoxy-)docker.service" "$RUN/droidd.sock $RUN/droidd-hook.sock"
-  nginx_service global-nginx routerd global-control.sock
-  nginx_service local-nginx droidd local-control.sock local-nginx.sock
+  ! has routerd || daemon_service routerd "appoxy-postgres.service appoxy-redis.service"
+  ! has droidd || daemon_service droidd "$([[ ${conf[docker]} == own ]] && echo appoxy-)docker.service" "$RUN/droidd.sock $RUN/droidd-hook.sock"
+  ! has global-nginx || nginx_service global-nginx routerd global-control.sock
+  ! has local-nginx || nginx_service local-nginx droidd local-control.sock local-nginx.sock
 }
 
 # Whether routerd, which runs as it should, knows the admin's token: then the database has all that it needs.
@@ -128,18 +139,20 @@ site_answers() { ask --max-time 70 -o /dev/null -H "Host: $1" "http://127.0.0.1:
 
 start_daemons() {
   local name
-  for name in routerd droidd global-nginx local-nginx; do up $name; done
-  wait_for routerd 30 "$(log_of routerd)" ask "$API/healthz"
-  wait_for droidd 30 "$(log_of droidd)" ask --unix-socket "$RUN/droidd.sock" http://droidd/server
-  wait_for 'the local nginx' 30 "$(log_of local-nginx)" ask --unix-socket "$RUN/local-control.sock" http://nginx/version
-  wait_for 'the console through the global nginx' 60 "$(log_of global-nginx)" site_answers "console.${conf[domain]}"
+  for name in routerd droidd global-nginx local-nginx; do ! has $name || up $name; done
+  ! has routerd || wait_for routerd 30 "$(log_of routerd)" ask "$API/healthz"
+  ! has droidd || wait_for droidd 30 "$(log_of droidd)" ask --unix-socket "$RUN/droidd.sock" http://droidd/server
+  ! has local-nginx || wait_for 'the local nginx' 30 "$(log_of local-nginx)" ask --unix-socket "$RUN/local-control.sock" http://nginx/version
+  ! joins || wait_for "the control machine's word that this one is up" 30 "$(log_of "$(has droidd && echo droidd || echo routerd)")" is_heard
+  ! has global-nginx || wait_for 'the console through the global nginx' 60 "$(log_of global-nginx)" site_answers "console.${conf[domain]}"
   [[ -e $STATE/changed/reload ]] || return 0
-  for name in global-nginx local-nginx; do kill -HUP "$(service_pid $name)"; done
+  for name in global-nginx local-nginx; do ! has $name || kill -HUP "$(service_pid $name)"; done
   rm "$STATE/changed/reload"
 }
 
 # What outsiders rely on: where everything is, and the pids as they are now.
 write_install() {
+  if joins; then write_joined_install; return; fi
   put - "$ETC/install.json" 600 <<EOF
 {
   "domain": "${conf[domain]}",
@@ -149,7 +162,7 @@ write_install() {
   "admin_email": "admin@${conf[domain]}",
   "admin_password_file": "$ETC/admin.password",
   "token_file": "$ETC/admin.token",
-  "docker_host": "$DOCKER_HOST",
+  "docker_host": "${DOCKER_HOST:-}",
   "database_url": "postgresql://appoxy:$(<"$ETC/postgres.password")@127.0.0.1:${conf[postgres-port]}/appoxy",
   "redis": "redis://127.0.0.1:${conf[redis-port]}",
   "droidd_hook_socket": "$RUN/droidd-hook.sock",

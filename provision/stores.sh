@@ -84,7 +84,7 @@ choose_docker() {
 }
 
 docker_service() {
-  [[ ${conf[docker]} == own ]] || return 0
+  has docker && [[ ${conf[docker]} == own ]] || return 0
   if ! grep -qE '^[^ ]+ [^ ]+ cgroup2? ' /proc/self/mounts; then
     say "mounting the control groups that Docker needs"
     mount -t cgroup2 cgroup2 /sys/fs/cgroup 2>/dev/null || die "no control groups are mounted on /sys/fs/cgroup, and Docker needs them"
@@ -150,10 +150,10 @@ make_network() {
 }
 
 start_stores() {
-  up postgres
-  up redis
-  [[ ${conf[docker]} != own ]] || up docker
-  wait_for Postgres 60 "$(log_of postgres)" pg_isready -q -h "$RUN/postgres" -p "${conf[postgres-port]}"
-  wait_for Redis 20 "$(log_of redis)" redis-cli -e -s "$RUN/redis.sock" ping
-  [[ ${conf[docker]} != own ]] || wait_for Docker 60 "$(log_of docker)" docker_answers
+  ! has postgres || up postgres
+  ! has redis || up redis
+  ! has docker || [[ ${conf[docker]} != own ]] || up docker
+  ! has postgres || wait_for Postgres 60 "$(log_of postgres)" pg_isready -q -h "$RUN/postgres" -p "${conf[postgres-port]}"
+  ! has redis || wait_for Redis 20 "$(log_of redis)" redis-cli -e -s "$RUN/redis.sock" ping
+  ! has docker || [[ ${conf[docker]} != own ]] || wait_for Docker 60 "$(log_of docker)" docker_answers
 }

@@ -4,9 +4,10 @@
 UNITS=/etc/systemd/system
 
 all_services() {
-  echo postgres redis
-  [[ ${conf[docker]:-} != own ]] || echo docker
-  echo routerd droidd global-nginx local-nginx
+  local name
+  for name in postgres redis docker routerd droidd global-nginx local-nginx; do
+    if has $name && [[ $name != docker || ${conf[docker]:-} == own ]]; then echo $name; fi
+  done
 }
 
 # service NAME SIGNAL AFTER: the service whose shell commands come on stdin, stopped by SIGNAL, started after AFTER.

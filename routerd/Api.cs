@@ -1,4 +1,5 @@
 using Appoxy.Routerd.Audits;
+using Appoxy.Routerd.Cluster;
 using Appoxy.Routerd.Users;
 
 namespace Appoxy.Routerd;
@@ -36,6 +37,7 @@ internal static class Api
     {
         app.Use(Audit.EndAsync);
         app.UseExceptionHandler();
+        app.KeepClusterApart();
         app.UseStatusCodePages(ProblemWriter.WriteStatusAsync);
         app.UseAuthentication();
         app.UseRateLimiter();

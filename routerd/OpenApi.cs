@@ -75,6 +75,9 @@ internal static class OpenApi
         ["POST /v1/apps/{app}/wake"] = "Wakes an app and waits until it is ready",
         ["GET /v1/servers"] = "The droid-servers and how they are",
         ["GET /v1/servers/{name}"] = "A droid-server",
+        ["DELETE /v1/servers/{name}"] = "Removes a droid-server that has no apps, and refuses its certificates",
+        ["POST /v1/servers/join-tokens"] = "Makes a token by which a new machine joins, once",
+        ["POST /v1/servers/{name}/revoke"] = "Refuses all certificates of a machine from now on; it has to join anew",
         ["GET /v1/routes/{host}"] = "Why a host goes where it goes, step by step",
     };
 
@@ -125,6 +128,7 @@ internal static class OpenApi
         [typeof(Collaborator)] = """{"role":"deploy"}""",
         [typeof(Team)] = """{"name":"acme"}""",
         [typeof(NewOwner)] = """{"team":"acme"}""",
+        [typeof(NewJoinToken)] = """{"name":"ds2","expires":"10m"}""",
         [typeof(NewDomain)] = """{"hostname":"www.example.com"}""",
         [typeof(NewVolume)] = """{"name":"data","path":"/data"}""",
         [typeof(AppRouting)] = """{"forceHttps":"on","rateLimit":"10r/s,burst=50"}""",

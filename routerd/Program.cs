@@ -1,7 +1,9 @@
+using Appoxy.Cluster;
 using Appoxy.Nginx;
 using Appoxy.Routerd;
 using Appoxy.Routerd.Apps;
 using Appoxy.Routerd.Audits;
+using Appoxy.Routerd.Cluster;
 using Appoxy.Routerd.Console;
 using Appoxy.Routerd.Database;
 using Appoxy.Routerd.Deployments;
@@ -20,6 +22,8 @@ using Npgsql;
 using OpenTelemetry.Metrics;
 using OpenTelemetry.Resources;
 
+if (args is ["join", ..])
+    return await Joining.RunAsync("routerd", args);
 if (!CommandLine.TryParse(args, out var command, out var fault))
 {
     await Console.Error.WriteLineAsync($"routerd: {fault}");
@@ -63,6 +67,7 @@ try
     builder.Services.AddOpenTelemetry().ConfigureResource(r => r.AddService("routerd"))
         .WithMetrics(m => m.AddMeter(RouteMetrics.Name).AddPrometheusExporter());
     builder.Services.AddSingleton<Quotas>().AddHostedService<Pruning>();
+    builder.AddCluster(builder.Configuration.GetSection("cluster").Get<ClusterSettings>());
     builder.AddApi();
 
     await using var app = builder.Build();
@@ -71,9 +76,10 @@ try
         return CommandLine.Migrate(settings);
     if (command.Verb == "admin")
         return await FirstAdmin.CreateAsync(app.Services.GetRequiredService<NpgsqlDataSource>(), command);
-    app.Urls.Add(settings.Listen);
+    app.ListenFor(settings);
     app.UseApi();
     app.MapHealth();
+    app.MapCluster();
     // Not for visitors, whom the console's host lets this far.
     app.MapPrometheusScrapingEndpoint("/metrics").RequireScope(Scope.Admin);
     app.MapConsole();

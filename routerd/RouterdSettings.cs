@@ -1,3 +1,4 @@
+using Appoxy.Cluster;
 using Appoxy.Nginx;
 using Microsoft.Extensions.Options;
 using Npgsql;
@@ -61,6 +62,9 @@ public sealed class RouterdSettings
 
     public NginxSettings Nginx { get; set; } = new();
 
+    /// <summary>How it speaks with other machines; null where there are none.</summary>
+    public ClusterSettings? Cluster { get; set; }
+
     /// <summary>Droid-servers that are there from the start.</summary>
     public ServerSettings[] Servers { get; set; } = [];
 
@@ -73,10 +77,10 @@ public sealed class ServerSettings
 {
     public string Name { get; set; } = "";
 
-    /// <summary>Of its droidd: <c>unix:/path</c>.</summary>
+    /// <summary>Of its droidd: <c>unix:/path</c>, or <c>https://host:port</c> on another machine.</summary>
     public string Address { get; set; } = "";
 
-    /// <summary>Of its local nginx: <c>unix:/path</c> or <c>host:port</c>.</summary>
+    /// <summary>Of its local nginx: <c>unix:/path</c>, or <c>https://host:port</c> on another machine.</summary>
     public string Upstream { get; set; } = "";
 }
 
@@ -84,7 +88,7 @@ internal sealed class RouterdSettingsValidator : IValidateOptions<RouterdSetting
 {
     public ValidateOptionsResult Validate(string? name, RouterdSettings options)
     {
-        var faults = Faults(options).Concat(options.Nginx.Faults()).ToList();
+        var faults = Faults(options).Concat(options.Nginx.Faults()).Concat(options.Cluster?.Faults() ?? []).ToList();
         return faults.Count == 0 ? ValidateOptionsResult.Success : ValidateOptionsResult.Fail(faults);
     }
 

@@ -1,3 +1,4 @@
+using Appoxy.Cluster;
 using Appoxy.Nginx;
 
 namespace Appoxy.Droidd.LocalNginx;
@@ -9,15 +10,19 @@ namespace Appoxy.Droidd.LocalNginx;
 /// <param name="Socket">Where the global nginx connects: a unix socket's path.</param>
 /// <param name="HookSocket">droidd's hook: a unix socket's path.</param>
 /// <param name="Ipv6">Whether this machine has IPv6.</param>
+/// <param name="Tls">How global nginxes of other machines connect; null where there are none.</param>
 /// <param name="Nginx">The nginx.</param>
-internal sealed record LocalModel(string Version, string Name, string Domain, string Socket, string HookSocket, bool Ipv6, NginxSettings Nginx);
+internal sealed record LocalModel(
+    string Version, string Name, string Domain, string Socket, string HookSocket, bool Ipv6, TlsModel? Tls, NginxSettings Nginx);
 
 /// <summary>Keeps the local nginx at what the templates say.</summary>
-internal sealed partial class LocalConfig(DroiddSettings settings, ILogger<LocalConfig> log, TimeProvider time) : BackgroundService
+internal sealed partial class LocalConfig(DroiddSettings settings, ILogger<LocalConfig> log, TimeProvider time, NodeIdentity? identity = null)
+    : BackgroundService
 {
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1);
     private readonly NginxConfig config =
-        new("local", settings.Nginx, nginx => "unix:" + Socket(settings, nginx), (version, nginx) => Model(settings, version, nginx), log, time);
+        new("local", settings.Nginx, nginx => "unix:" + Socket(settings, nginx), (version, nginx) => Model(settings, identity, version, nginx), log,
+            time);
 
     public TemplateStatus Status => config.Status;
 
@@ -45,8 +50,9 @@ internal sealed partial class LocalConfig(DroiddSettings settings, ILogger<Local
         while (await timer.WaitForNextTickAsync(stoppingToken));
     }
 
-    private static LocalModel Model(DroiddSettings settings, string version, NginxSettings nginx) => new(version, settings.Name,
-        settings.Domain, Socket(settings, nginx), settings.HookSocket, File.Exists("/proc/net/if_inet6"), nginx);
+    private static LocalModel Model(DroiddSettings settings, NodeIdentity? identity, string version, NginxSettings nginx) => new(version, settings.Name,
+        settings.Domain, Socket(settings, nginx), settings.HookSocket, File.Exists("/proc/net/if_inet6"),
+        TlsModel.Of(settings.Cluster?.NginxListen.Length > 0 ? identity : null, settings.Cluster?.NginxListen ?? "", nginx), nginx);
 
     private static string Socket(DroiddSettings settings, NginxSettings nginx) =>
         nginx.TestPort is null ? settings.NginxSocket : Path.Combine(nginx.RunDir, "nginx");

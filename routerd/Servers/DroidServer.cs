@@ -2,13 +2,14 @@ using System.Net;
 using System.Net.Http.Json;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
+using Appoxy.Cluster;
 
 namespace Appoxy.Routerd.Servers;
 
 /// <summary>
 /// One droid-server's droidd, over HTTP. Where it is away or refuses, a <see cref="Problem"/> says so in words for the user.
 /// </summary>
-internal sealed class DroidServer(string name, string address) : IDisposable
+internal sealed partial class DroidServer(string name, string address, NodeIdentity? identity, ILogger log) : IDisposable
 {
     private static readonly TimeSpan Quick = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan Put = TimeSpan.FromSeconds(15);
@@ -22,7 +23,8 @@ internal sealed class DroidServer(string name, string address) : IDisposable
     // For a large folder on a slow line.
     private static readonly TimeSpan UploadLimit = TimeSpan.FromHours(1);
 
-    private readonly HttpClient http = LocalHttp.For(address, Timeout.InfiniteTimeSpan);
+    private readonly HttpClient http = LocalHttp.For(address, Timeout.InfiniteTimeSpan,
+        identity?.ClientOptions(new NodeName(name, Roles.DroidServer).Host, Roles.DroidServer, fault => LogDistrusted(log, name, address, fault)));
 
     public string Name => name;
 
@@ -167,4 +169,7 @@ internal sealed class DroidServer(string name, string address) : IDisposable
     }
 
     public void Dispose() => http.Dispose();
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Who answers for {Server} at {Address} is not believed: {Fault}")]
+    private static partial void LogDistrusted(ILogger log, string server, string address, string fault);
 }

@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Appoxy.Cluster;
 using Appoxy.Routerd.Database;
 using Appoxy.Routerd.Droids;
 using Npgsql;
@@ -19,15 +20,16 @@ internal sealed partial class DroidServers : IDisposable
     private readonly RouterdSettings settings;
     private readonly NpgsqlDataSource db;
     private readonly ILogger<DroidServers> log;
+    private readonly NodeIdentity? identity;
     private readonly string file;
     private readonly ConcurrentDictionary<string, DroidServer> clients = new();
     private readonly ConcurrentDictionary<string, SemaphoreSlim> gates = new();
     private volatile IReadOnlyList<ServerSettings> known;
     private bool registered;
 
-    public DroidServers(RouterdSettings settings, NpgsqlDataSource db, ILogger<DroidServers> log)
+    public DroidServers(RouterdSettings settings, NpgsqlDataSource db, ILogger<DroidServers> log, NodeIdentity? identity = null)
     {
-        (this.settings, this.db, this.log) = (settings, db, log);
+        (this.settings, this.db, this.log, this.identity) = (settings, db, log, identity);
         file = Path.Combine(settings.Nginx.Root, "servers.json");
         known = Merge(ReadFile(), settings.Servers);
     }
@@ -43,10 +45,10 @@ internal sealed partial class DroidServers : IDisposable
         {
             var address = known.FirstOrDefault(s => s.Name == name)?.Address
                 ?? throw Problem.Unavailable($"Droid-server {name} is not known here.");
-            var client = clients.GetOrAdd(name, n => new DroidServer(n, address));
+            var client = clients.GetOrAdd(name, n => new DroidServer(n, address, identity, log));
             if (client.Address == address)
                 return client;
-            clients.TryUpdate(name, new DroidServer(name, address), client);
+            clients.TryUpdate(name, new DroidServer(name, address, identity, log), client);
             return clients[name];
         }
     }

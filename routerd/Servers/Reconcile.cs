@@ -30,6 +30,8 @@ internal sealed partial class Reconcile(NpgsqlDataSource db, DroidServers server
         {
             var held = (await servers[server].ListAsync(cancel)).ToDictionary(d => d.Uid, d => d.Generation);
             Told(server, null);
+            // One that joined tells so itself.
+            await db.RunAsync("update servers set last_seen = now() where name = @server and address like 'unix:%'", new { server }, cancel);
             var lacking = wanted.Where(w => held.GetValueOrDefault(w.Uid, -1) < w.Generation).ToList();
             await Parallel.ForEachAsync(lacking, Width, async (app, _) =>
             {

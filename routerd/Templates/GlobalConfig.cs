@@ -1,4 +1,5 @@
 using System.Text.RegularExpressions;
+using Appoxy.Cluster;
 using Appoxy.Nginx;
 using Appoxy.Routerd.Servers;
 
@@ -8,11 +9,12 @@ namespace Appoxy.Routerd.Templates;
 /// Keeps the global nginx at what the templates and the list of droid-servers say. It looks at the files each second, which also
 /// sees changes that a watch would miss; neither Postgres nor Redis is needed for it.
 /// </summary>
-internal sealed class GlobalConfig(RouterdSettings settings, DroidServers servers, ILogger<GlobalConfig> log, TimeProvider time)
+internal sealed class GlobalConfig(RouterdSettings settings, DroidServers servers, ILogger<GlobalConfig> log, TimeProvider time,
+    NodeIdentity? identity = null)
     : Rounds(TimeSpan.FromSeconds(1), log)
 {
     private readonly NginxConfig nginx = new("global", settings.Nginx, nginx => $"http://127.0.0.1:{nginx.TestPort ?? settings.HttpPort}/",
-        (version, nginx) => GlobalModel.Of(settings, servers.Known, version, nginx), log, time);
+        (version, nginx) => GlobalModel.Of(settings, servers.Known, TlsModel.Of(identity, "", nginx), version, nginx), log, time);
 
     /// <summary>What became of the newest templates.</summary>
     public TemplateStatus Status => nginx.Status;

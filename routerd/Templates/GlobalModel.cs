@@ -1,4 +1,5 @@
 using System.Net;
+using Appoxy.Cluster;
 using Appoxy.Nginx;
 using Appoxy.Routerd.Servers;
 
@@ -17,15 +18,25 @@ namespace Appoxy.Routerd.Templates;
 /// <param name="Redis">The Redis that holds the routes.</param>
 /// <param name="Servers">The droid-servers, by name.</param>
 /// <param name="TrustedProxies">Networks of load balancers that stand before this nginx, as <c>10.0.0.0/8</c>.</param>
+/// <param name="Tls">How it reaches droid-servers on other machines; null where there are none.</param>
 /// <param name="Nginx">The nginx section of <c>routerd.json</c>: paths, modules, workers, max_body.</param>
 internal sealed record GlobalModel(
     string Version, string Domain, bool Ipv6, int HttpPort, int HttpsPort, string Console, RedisModel Redis,
-    IReadOnlyList<ServerModel> Servers, IReadOnlyList<string> TrustedProxies, NginxSettings Nginx)
+    IReadOnlyList<ServerModel> Servers, IReadOnlyList<string> TrustedProxies, TlsModel? Tls,
+    NginxSettings Nginx)
 {
-    public static GlobalModel Of(RouterdSettings settings, IEnumerable<ServerSettings> servers, string version, NginxSettings nginx) => new(
+    private const string Https = "https://";
+
+    public static GlobalModel Of(
+        RouterdSettings settings, IReadOnlyList<ServerSettings> servers, TlsModel? tls, string version, NginxSettings nginx) => new(
         version, settings.Domain, System.Net.Sockets.Socket.OSSupportsIPv6 && File.Exists("/proc/net/if_inet6"),
         nginx.TestPort ?? settings.HttpPort, settings.HttpsPort, Authority(settings.Listen), RedisModel.Of(settings.Redis),
-        [.. servers.Select(s => new ServerModel(s.Name, s.Upstream))], [.. settings.TrustedProxies.Select(Network).Distinct()], nginx);
+        // Without a certificate of our own other machines would refuse us.
+        [.. servers.Select(Server).Where(s => !s.Tls || tls is not null)],
+        [.. settings.TrustedProxies.Select(Network).Distinct()], servers.Any(s => Server(s).Tls) ? tls : null, nginx);
+
+    private static ServerModel Server(ServerSettings server) => server.Upstream.StartsWith(Https, StringComparison.Ordinal)
+        ? new ServerModel(server.Name, server.Upstream[Https.Length..], true) : new ServerModel(server.Name, server.Upstream, false);
 
     private static string Network(string text) =>
         Networks.TryNormalize(text, out var network) ? network : throw new FormatException($"'{text}' is no network");
@@ -43,7 +54,8 @@ internal sealed record GlobalModel(
 /// <summary>A droid-server to which the global nginx proxies.</summary>
 /// <param name="Name">As <c>ds1</c>.</param>
 /// <param name="Upstream"><c>unix:/path</c> or <c>host:port</c>.</param>
-internal sealed record ServerModel(string Name, string Upstream);
+/// <param name="Tls">Whether it is another machine, which is reached by mutual TLS.</param>
+internal sealed record ServerModel(string Name, string Upstream, bool Tls);
 
 /// <summary>Redis, by unix socket or by address.</summary>
 /// <param name="Socket">The socket's path; empty where <paramref name="Host"/> is used.</param>
