@@ -51,14 +51,23 @@ try
     builder.Services.AddSingleton<TemplateVersions>().AddSingleton<TemplatedNginxes>().AddSingleton<TemplateActivations>();
     builder.Services.AddSingleton<Proxies>().AddHostedService(s => s.GetRequiredService<Proxies>());
     builder.Services.AddSingleton<TemplateSync>().AddHostedService(s => s.GetRequiredService<TemplateSync>());
-    builder.Services.AddHostedService<Reconcile>();
-    builder.Services.AddSingleton<Removals>().AddHostedService(s => s.GetRequiredService<Removals>());
-    builder.Services.AddSingleton<VolumeRemovals>().AddHostedService(s => s.GetRequiredService<VolumeRemovals>());
-    builder.Services.AddSingleton<DeploymentRunner>().AddHostedService(s => s.GetRequiredService<DeploymentRunner>());
-    builder.Services.AddSingleton<GitRepositories>().AddHostedService(s => s.GetRequiredService<GitRepositories>());
-    builder.Services.AddSingleton<GitPushes>().AddSingleton<WebhookDeployments>()
-        .AddHostedService(s => s.GetRequiredService<WebhookDeployments>());
-    builder.Services.AddSingleton<RouteMetrics>().AddHostedService<Publisher>();
+    builder.Services.AddSingleton<Removals>().AddSingleton<VolumeRemovals>().AddSingleton<DeploymentRunner>().AddSingleton<GitRepositories>();
+    builder.Services.AddSingleton<GitPushes>().AddSingleton<WebhookDeployments>().AddSingleton<RouteMetrics>();
+    var cluster = builder.Configuration.GetSection("cluster").Get<ClusterSettings>();
+    if (cluster is { IsProxy: true })
+    {
+        // All else is the control machine's: this one only has its nginx know what there is.
+        builder.Services.AddHostedService<ServerList>();
+    }
+    else
+    {
+        builder.Services.AddHostedService<Reconcile>();
+        builder.Services.AddHostedService(s => s.GetRequiredService<Removals>()).AddHostedService(s => s.GetRequiredService<VolumeRemovals>());
+        builder.Services.AddHostedService(s => s.GetRequiredService<DeploymentRunner>());
+        builder.Services.AddHostedService(s => s.GetRequiredService<GitRepositories>());
+        builder.Services.AddHostedService(s => s.GetRequiredService<WebhookDeployments>());
+        builder.Services.AddHostedService<Publisher>();
+    }
     builder.Services.AddHostedService<RouteSnapshot>();
     builder.Services.Configure<HostOptions>(o => o.ShutdownTimeout = TimeSpan.FromSeconds(5));
     builder.Logging.AddSimpleConsole(o => (o.SingleLine, o.TimestampFormat) = (true, "yyyy-MM-dd HH:mm:ss "));
@@ -67,7 +76,7 @@ try
     builder.Services.AddOpenTelemetry().ConfigureResource(r => r.AddService("routerd"))
         .WithMetrics(m => m.AddMeter(RouteMetrics.Name).AddPrometheusExporter());
     builder.Services.AddSingleton<Quotas>().AddHostedService<Pruning>();
-    builder.AddCluster(builder.Configuration.GetSection("cluster").Get<ClusterSettings>());
+    builder.AddCluster(cluster);
     builder.AddApi();
 
     await using var app = builder.Build();

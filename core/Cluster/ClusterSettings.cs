@@ -24,10 +24,15 @@ public sealed class ClusterSettings
     /// <summary>Of the control machine: how long a certificate holds; each machine renews its own at two thirds of it.</summary>
     public string CertificateLife { get; set; } = "30d";
 
-    /// <summary>Of the control machine: where proxies find Postgres and Redis, as <c>192.0.2.1:5432</c>; empty where there can be none.</summary>
-    public string PostgresAddress { get; set; } = "";
+    /// <summary>Of a proxy: ports on 127.0.0.1 that lead to the control machine's Postgres, Redis and API.</summary>
+    public int PostgresPort { get; set; }
 
-    public string RedisAddress { get; set; } = "";
+    public int RedisPort { get; set; }
+
+    public int ApiPort { get; set; }
+
+    /// <summary>Whether this machine is a proxy that joined.</summary>
+    public bool IsProxy => PostgresPort > 0;
 
     internal TimeSpan CertificateTime =>
         TimeSpan.FromSeconds(Quantities.TryParseSeconds(CertificateLife, out var seconds) ? seconds : throw new FormatException(CertificateLife));
@@ -48,6 +53,8 @@ public sealed class ClusterSettings
             yield return $"cluster:nginxListen is '{NginxListen}': give an IP address and a port, such as 0.0.0.0:8445";
         if (!Quantities.TryParseSeconds(CertificateLife, out var life) || life < 10)
             yield return $"cluster:certificateLife is '{CertificateLife}': give a time such as 30d";
+        if (IsProxy != RedisPort > 0 || IsProxy != ApiPort > 0 || new[] { PostgresPort, RedisPort, ApiPort }.Any(p => p is < 0 or > 65535))
+            yield return "cluster:postgresPort, redisPort and apiPort go together: give ports from 1 to 65535";
         if (CaFolder.Length > 0 && !Path.IsPathFullyQualified(CaFolder))
             yield return $"cluster:caFolder is '{CaFolder}': give an absolute path";
     }

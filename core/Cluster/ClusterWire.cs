@@ -37,10 +37,11 @@ public sealed record Joined
     public JoinedProxy? Proxy { get; init; }
 }
 
-/// <summary>Where a proxy finds what the control machine has.</summary>
-/// <param name="Postgres">Host and port.</param>
-/// <param name="Redis">Host and port, by TLS.</param>
-public sealed record JoinedProxy(string Postgres, string Redis);
+/// <summary>How a proxy signs in to the control machine's Postgres, which it reaches by a tunnel.</summary>
+/// <param name="Database">The database.</param>
+/// <param name="Username">The role.</param>
+/// <param name="Password">Secret.</param>
+public sealed record JoinedProxy(string Database, string Username, string Password);
 
 /// <summary>Body of <c>POST /cluster/renew</c>.</summary>
 /// <param name="Request">A certificate signing request, PEM, of a new key.</param>

@@ -1,8 +1,10 @@
 using System.Net;
 using System.Security.Cryptography.X509Certificates;
 using Appoxy.Cluster;
+using Appoxy.Routerd.Audits;
 using Appoxy.Routerd.Database;
 using Appoxy.Routerd.Servers;
+using Appoxy.Routerd.Users;
 using Microsoft.AspNetCore.Http.HttpResults;
 using Npgsql;
 
@@ -18,11 +20,12 @@ internal static partial class ClusterEndpoints
     {
         if (app.Services.GetService<CertificateAuthority>() is null)
             return;
-        var cluster = app.MapGroup("/cluster").ExcludeFromDescription();
+        var cluster = app.MapGroup("/cluster").ExcludeFromDescription().OpenToAll();
         cluster.MapGet("/ca", (CertificateAuthority authority) => TypedResults.Text(authority.Pem, "application/x-pem-file"));
         cluster.MapPost("/join", JoinAsync);
         cluster.MapPost("/renew", RenewAsync);
         cluster.MapPost("/heartbeat", HeartbeatAsync);
+        cluster.MapGet("/stores/{store}", StoreTunnels.ServeAsync);
     }
 
     private static async Task<Ok<Joined>> JoinAsync(JoinRequest body, HttpContext http, ServerCertificates certificates, RouterdSettings settings,
@@ -35,6 +38,10 @@ internal static partial class ClusterEndpoints
         if (name is null)
         {
             LogRefused(log, "join", http.Connection.RemoteIpAddress, fault);
+            await Audit.AddAsync(db, new AuditRow
+            {
+                Operation = "join", Client = http.Connection.RemoteIpAddress?.ToString() ?? "", Status = 401, Detail = fault,
+            }, cancel);
             throw new Problem(401, $"Not let in: {fault}.");
         }
         var address = AddressOf(body.Address, http.Connection.RemoteIpAddress);
@@ -56,7 +63,7 @@ internal static partial class ClusterEndpoints
         return TypedResults.Ok(new Joined
         {
             Name = name.Name, Role = name.Role, Certificate = certificate, Revoked = certificates.Revoked, Domain = settings.Domain, Address = address,
-            Proxy = name.Role == Roles.Proxy ? new JoinedProxy(settings.Cluster!.PostgresAddress, settings.Cluster.RedisAddress) : null,
+            Proxy = name.Role == Roles.Proxy ? Proxy(settings) : null,
         });
     }
 
@@ -76,6 +83,12 @@ internal static partial class ClusterEndpoints
                 "update servers set last_seen = now(), heartbeat = @beat::jsonb where name = @Name", new { peer.Name, beat }, cancel) == 0)
             throw Problem.Forbidden($"There is no droid-server {peer.Name} any more; join anew.");
         return TypedResults.Ok(new HeartbeatAnswer(certificates.Revoked, time.GetUtcNow()));
+    }
+
+    private static JoinedProxy Proxy(RouterdSettings settings)
+    {
+        var postgres = new NpgsqlConnectionStringBuilder(settings.Postgres);
+        return new JoinedProxy(postgres.Database ?? "", postgres.Username ?? "", postgres.Password ?? "");
     }
 
     /// <summary>Whom <see cref="ClusterListener"/> has let in.</summary>

@@ -28,6 +28,11 @@ internal static class ClusterListener
             builder.Services.AddHostedService(s => new ControlLink(cluster, s.GetRequiredService<NodeIdentity>(),
                 _ => Task.FromResult(Machine.Beat(cluster.Folder, s.GetRequiredService<TimeProvider>())),
                 s.GetRequiredService<ILogger<ControlLink>>(), s.GetRequiredService<TimeProvider>()));
+            foreach (var (store, port) in new[] { (StoreTunnels.Postgres, cluster.PostgresPort), (StoreTunnels.Redis, cluster.RedisPort), (StoreTunnels.Api, cluster.ApiPort) })
+            {
+                builder.Services.AddSingleton<IHostedService>(s => new StoreTunnel(store, port, cluster, s.GetRequiredService<NodeIdentity>(),
+                    s.GetRequiredService<ILogger<StoreTunnel>>()));
+            }
             return;
         }
         builder.Services.AddSingleton(s => CertificateAuthority.Open(cluster.CaFolder, s.GetRequiredService<TimeProvider>()));

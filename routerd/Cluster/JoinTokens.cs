@@ -5,7 +5,7 @@ using Npgsql;
 namespace Appoxy.Routerd.Cluster;
 
 /// <summary>Tokens by which a machine joins, each of them once, for a time, and under one name.</summary>
-internal sealed class JoinTokens(CertificateAuthority authority, ClusterSettings settings, NpgsqlDataSource db)
+internal sealed class JoinTokens(CertificateAuthority authority, ClusterSettings settings, RouterdSettings routerd, NpgsqlDataSource db)
 {
     private const int Longest = 7 * 24 * 3600;
 
@@ -19,8 +19,8 @@ internal sealed class JoinTokens(CertificateAuthority authority, ClusterSettings
             throw Problem.BadRequest("name must be short, as ds2.");
         if (!Quantities.TryParseSeconds(wanted.Expires ?? "1h", out var seconds) || seconds is < 1 or > Longest)
             throw Problem.BadRequest("expires must be a time of up to 7d such as 1h.");
-        if (role == Roles.Proxy && settings.RedisAddress.Length == 0)
-            throw Problem.Conflict("This machine's Postgres and Redis take no connections from others.");
+        if (role == Roles.Proxy && routerd.Servers.Length > 0)
+            throw Problem.Conflict("Proxies would not reach the apps of this machine: they need a control machine that runs none (--role control).");
         await using var connection = await db.OpenConnectionAsync(cancel);
         var taken = await connection.ListAsync<string>("""
             select name from servers union select server from server_certificates where revoked_at is null and not_after > now()

@@ -70,6 +70,9 @@ internal sealed partial class DroidServers : IDisposable
             registered = true;
         }
         var now = await connection.ListAsync<ServerSettings>("select name, address, upstream from servers order by name", null, cancel);
+        // A proxy has no way to a socket of the control machine.
+        if (settings.Cluster is { IsProxy: true })
+            now = [.. now.Where(s => s.Upstream.StartsWith("https://", StringComparison.Ordinal))];
         if (Text(now) == Text(known) && File.Exists(file))
             return;
         known = now;

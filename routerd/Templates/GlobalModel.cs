@@ -14,7 +14,7 @@ namespace Appoxy.Routerd.Templates;
 /// <param name="Ipv6">Whether this machine has IPv6 to listen on.</param>
 /// <param name="HttpPort">The port that visitors use.</param>
 /// <param name="HttpsPort">The port that visitors use with TLS.</param>
-/// <param name="Console">Where routerd listens, as <c>127.0.0.1:8700</c>.</param>
+/// <param name="Console">Where the control machine's routerd is reached, as <c>127.0.0.1:8700</c>.</param>
 /// <param name="Redis">The Redis that holds the routes.</param>
 /// <param name="Servers">The droid-servers, by name.</param>
 /// <param name="TrustedProxies">Networks of load balancers that stand before this nginx, as <c>10.0.0.0/8</c>.</param>
@@ -30,7 +30,9 @@ internal sealed record GlobalModel(
     public static GlobalModel Of(
         RouterdSettings settings, IReadOnlyList<ServerSettings> servers, TlsModel? tls, string version, NginxSettings nginx) => new(
         version, settings.Domain, System.Net.Sockets.Socket.OSSupportsIPv6 && File.Exists("/proc/net/if_inet6"),
-        nginx.TestPort ?? settings.HttpPort, settings.HttpsPort, Authority(settings.Listen), RedisModel.Of(settings.Redis),
+        nginx.TestPort ?? settings.HttpPort, settings.HttpsPort,
+        // A proxy's own routerd can't tell droid-servers anything.
+        settings.Cluster is { IsProxy: true } proxy ? $"127.0.0.1:{proxy.ApiPort}" : Authority(settings.Listen), RedisModel.Of(settings.Redis),
         // Without a certificate of our own other machines would refuse us.
         [.. servers.Select(Server).Where(s => !s.Tls || tls is not null)],
         [.. settings.TrustedProxies.Select(Network).Distinct()], servers.Any(s => Server(s).Tls) ? tls : null, nginx);
