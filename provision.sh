@@ -144,7 +144,7 @@ check_settings() {
     bad_usage "--name ${conf[name]}: give a short lower-case name such as ds1"
   [[ ${conf[trusted-proxies]} == none || ${conf[trusted-proxies]} =~ ^[0-9a-f.:]+(/[0-9]+)?(,[0-9a-f.:]+(/[0-9]+)?)*$ ]] ||
     bad_usage "--trusted-proxies ${conf[trusted-proxies]}: give networks such as 10.0.0.0/8,192.0.2.7, or none"
-  [[ ${conf[role]} =~ ^(all|control|droid-server)$ ]] || bad_usage "--role ${conf[role]}: give all, control or droid-server"
+  [[ ${conf[role]} =~ ^(all|control|droid-server|proxy)$ ]] || bad_usage "--role ${conf[role]}: give all, control, droid-server or proxy"
   [[ -z ${conf[address]} || ${conf[address]} =~ ^[0-9a-f.:]+$ || ${conf[address]} =~ ^($label\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$ ]] ||
     bad_usage "--address ${conf[address]}: give an IP address or a DNS name"
   [[ -z ${conf[cluster-port]} || ${conf[cluster-port]} =~ ^[1-9][0-9]{0,4}$ && ${conf[cluster-port]} -le 65535 ]] ||
@@ -171,7 +171,7 @@ check_ports() {
     check_port "${conf[console-port]}" routerd --console-port
     [[ -z ${conf[cluster-port]} ]] || check_port "${conf[cluster-port]}" routerd --cluster-port
   fi
-  if joins; then
+  if [[ ${conf[role]} == droid-server ]]; then
     check_port 8444 droidd "droidd's port"
     check_port 8445 local-nginx "the local nginx's port"
   fi
@@ -192,12 +192,13 @@ check_port() {
 has() {
   case ${conf[role]}:$1 in
     all:* | control:postgres | control:redis | control:routerd | control:global-nginx | droid-server:docker | droid-server:droidd | droid-server:local-nginx) ;;
+    proxy:redis | proxy:routerd | proxy:global-nginx) ;;
     *) return 1 ;;
   esac
 }
 
 # Whether another machine is in control of this one.
-joins() { [[ ${conf[role]} == droid-server ]]; }
+joins() { [[ ${conf[role]} == @(droid-server|proxy) ]]; }
 
 clustered() { joins || [[ -n ${conf[cluster-port]} ]]; }
 
@@ -279,10 +280,14 @@ provision() {
   make_folders
   install_packages
   check_ports
-  if has postgres; then
-    [[ -v conf[postgres-port] ]] || conf[postgres-port]=$(free_port)
-    [[ -v conf[redis-port] ]] || conf[redis-port]=$(free_port)
-  fi
+  local key
+  for key in postgres-port redis-port tunnel-postgres tunnel-redis tunnel-api; do
+    case $key in
+      tunnel-*) [[ ${conf[role]} == proxy ]] || continue ;;
+      *) has ${key%-port} || continue ;;
+    esac
+    [[ -v conf[$key] ]] || conf[$key]=$(free_port)
+  done
   ! clustered || own_address
   ! has docker || choose_docker
   save_settings

@@ -4,7 +4,15 @@
 # The cluster section of a daemon's settings, behind a comma; nothing on a machine that is alone.
 cluster_settings() {
   clustered || return 0
-  if joins; then
+  if [[ ${conf[role]} == proxy ]]; then
+    cat <<EOF
+,
+  "cluster": {
+    "folder": "$STATE/cluster", "control": "${conf[control]}",
+    "postgresPort": ${conf[tunnel-postgres]}, "redisPort": ${conf[tunnel-redis]}, "apiPort": ${conf[tunnel-api]}
+  }
+EOF
+  elif joins; then
     cat <<EOF
 ,
   "cluster": { "folder": "$STATE/cluster", "control": "${conf[control]}", "listen": "https://0.0.0.0:8444", "nginxListen": "0.0.0.0:8445" }
@@ -24,11 +32,14 @@ EOF
 join() {
   local token=$JOIN joined=$STATE/cluster/joined.json daemon=droidd
   [[ -n $token ]] || return 0
+  has droidd || daemon=routerd
   [[ ! -f $token ]] || token=$(<"$token")
   # A token that was used is no fault where this very machine has used it.
   if [[ -s $joined && $(cat "$STATE/cluster/token" 2>/dev/null) == "$(sha256sum <<<"$token")" ]]; then return 0; fi
   say "joining"
   install -d "$STATE/cluster"
+  # What is answered may hold a password.
+  (umask 077; : >"$joined.new")
   # On standard input, as a command line is for all to see.
   DOTNET_ROOT=$DOTNET "$LIB/$daemon/$daemon" join --folder "$STATE/cluster" --role "${conf[role]}" --address "${conf[address]}" \
     <<<"$token" >"$joined.new" 2>"$LOG/join.log" || {

@@ -32,17 +32,24 @@ write_settings() {
 }
 
 routerd_settings() {
-  local proxies='' servers=''
+  local proxies='' servers='' name=r1 postgres=''
+  if joins; then
+    name=${conf[name]}
+    postgres=$(jq -r --arg port "${conf[tunnel-postgres]}" \
+      '"Host=127.0.0.1;Port=\($port);Username=\(.proxy.username);Password=\(.proxy.password);Database=\(.proxy.database)"' "$STATE/cluster/joined.json")
+  else
+    postgres="Host=127.0.0.1;Port=${conf[postgres-port]};Username=appoxy;Password=$(<"$ETC/postgres.password");Database=appoxy"
+  fi
   ! has droidd || servers="{ \"name\": \"${conf[name]}\", \"address\": \"unix:$RUN/droidd.sock\", \"upstream\": \"unix:$RUN/local-nginx.sock\" }"
   [[ ${conf[trusted-proxies]} == none ]] || proxies="\"${conf[trusted-proxies]//,/\", \"}\""
   put routerd "$ETC/routerd.json" 600 <<EOF
 {
-  "name": "r1",
+  "name": "$name",
   "domain": "${conf[domain]}",
   "httpPort": ${conf[http-port]},
   "httpsPort": ${conf[https-port]},
   "listen": "$API",
-  "postgres": "Host=127.0.0.1;Port=${conf[postgres-port]};Username=appoxy;Password=$(<"$ETC/postgres.password");Database=appoxy",
+  "postgres": "$postgres",
   "redis": "unix:$RUN/redis.sock",
   "trustedProxies": [$proxies],
   "gitDir": "$STATE/git",
@@ -108,7 +115,7 @@ write_services() {
   ! has postgres || postgres_service
   ! has redis || redis_service
   docker_service
-  ! has routerd || daemon_service routerd "appoxy-postgres.service appoxy-redis.service"
+  ! has routerd || daemon_service routerd "$(! has postgres || echo 'appoxy-postgres.service ')appoxy-redis.service"
   ! has droidd || daemon_service droidd "$([[ ${conf[docker]} == own ]] && echo appoxy-)docker.service" "$RUN/droidd.sock $RUN/droidd-hook.sock"
   ! has global-nginx || nginx_service global-nginx routerd global-control.sock
   ! has local-nginx || nginx_service local-nginx droidd local-control.sock local-nginx.sock

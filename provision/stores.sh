@@ -57,6 +57,9 @@ appendonly no
 daemonize no
 supervised no
 maxmemory-policy noeviction
+$([[ ${conf[role]} != proxy ]] || echo "# By a tunnel that routerd keeps; while that is away, what is known is served.
+replicaof 127.0.0.1 ${conf[tunnel-redis]}
+replica-serve-stale-data yes")
 EOF
   service redis TERM "" <<EOF
 install -d -m 755 -o redis -g redis $RUN/redis
