@@ -17,7 +17,7 @@ public static class LocalHttp
         var handler = new SocketsHttpHandler { UseProxy = false, AllowAutoRedirect = false, ConnectTimeout = TimeSpan.FromSeconds(10) };
         if (tls is not null)
             // So that a renewed or revoked certificate, and a control machine that moved, are noticed.
-            (handler.SslOptions, handler.PooledConnectionLifetime) = (tls, TimeSpan.FromMinutes(1));
+            (handler.SslOptions, handler.PooledConnectionLifetime) = (tls, TimeSpan.FromSeconds(10));
         handler.ConnectCallback = async (context, cancel) =>
         {
             if (socket is not null)
