@@ -11,12 +11,24 @@ internal static class Apps
     {
         var name = Arguments.App();
         var settings = Settings.Argument();
+        var server = Arguments.ServerOption("--server", "The droid-server that it is to be on, for good: the same as constraint=server=SERVER");
+        var constraint = new Option<string?>("--constraint")
+            { Description = "Labels that its droid-server must have, as zone=eu,disk!=slow: the same as constraint=…", HelpName = "K=V" };
+        constraint.Validators.Add(result =>
+        {
+            if (result.Tokens is [var token] && Labels.Parse(token.Value) is null)
+                result.AddError($"--constraint is '{token.Value}': give labels such as zone=eu,disk!=slow");
+        });
         var team = new Option<string?>("--team") { Description = "The team that owns it; else you do", HelpName = "TEAM" };
         return new Verb("create", "Makes a new app, which then waits for its first deployment.",
-            "appoxy apps create shop", "appoxy apps create shop memory=256m snooze-after=10m", "appoxy apps create shop --team acme") { name, settings, team }
+            "appoxy apps create shop", "appoxy apps create shop memory=256m snooze-after=10m", "appoxy apps create shop --team acme",
+            "appoxy apps create shop --constraint zone=eu") { name, settings, server, constraint, team }
             .Does(async (call, cancel) =>
             {
                 var pairs = call.Get(settings);
+                string?[] asked = [call.Get(server) is { } one ? $"{Labels.Server}={one}" : null, call.Get(constraint)];
+                if (asked.OfType<string>().ToList() is { Count: > 0 } constraints)
+                    pairs = [.. pairs, $"constraint={string.Join(',', constraints)}"];
                 var body = new NewApp(call.Get(name), pairs.Length == 0 ? null : Settings.Parse(pairs), call.Get(team));
                 var app = await call.Routerd.PostAsync<NewApp, App>("v1/apps", body, cancel);
                 if (call.Json)
@@ -52,6 +64,7 @@ internal static class Apps
             Output.Pairs(
             [
                 ("name", app.Name), ("owner", app.Owner), ("role", app.Role), ("uid", app.Uid), ("url", app.Url), ("git", app.GitUrl), ("domains", string.Join(' ', app.Domains)), ("server", app.Server),
+                ("moves", app.Move is { } move ? Move.Words(move) : null),
                 ("created", Output.Ago(app.CreatedAt)), ("deployment", Newest(app)),
                 ("source", app.Deployment is { } newest ? Deployments.Source(newest.Source) : null), ("error", app.Deployment?.Error),
                 .. Settings.Show(app.Settings),

@@ -26,6 +26,18 @@ internal static class Arguments
     public static Argument<string> Server() => Checked("NAME", "The droid-server's name", text =>
         Names.IsServerName(text) ? null : $"'{text}' is no server name: give one such as ds1");
 
+    /// <summary>An option that takes a droid-server's name.</summary>
+    public static Option<string?> ServerOption(string name, string description)
+    {
+        var option = new Option<string?>(name) { Description = description, HelpName = "SERVER" };
+        option.Validators.Add(result =>
+        {
+            if (result.Tokens is [var token] && !Names.IsServerName(token.Value))
+                result.AddError($"{name} is '{token.Value}': give a droid-server's name such as ds1");
+        });
+        return option;
+    }
+
     /// <summary>A hostname; <see cref="Host"/> brings it to the form that the API takes.</summary>
     public static Argument<string> Hostname(bool allowWildcard) => Checked("HOST", "A hostname, such as www.example.com", text =>
         Names.TryNormalizeHost(text, out _, allowWildcard) ? null : $"'{text}' is no hostname: give one such as www.example.com");

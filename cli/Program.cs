@@ -11,6 +11,7 @@ var root = new RootCommand("Deploys apps to Appoxy and looks after them.")
     Rollback.Define(),
     Ps.Define(),
     Scale.Define(),
+    Move.Define(),
     Logs.Define(),
     DroidActions.Define("start", "Starts an app that was stopped."),
     DroidActions.Define("stop", "Stops an app until it is started again; visits do not wake it."),

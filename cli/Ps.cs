@@ -17,7 +17,7 @@ internal static class Ps
                 if (call.Json)
                     Output.Json(droids.Items);
                 else
-                    Output.Table(droids.Value.Items, ("APP", d => d.App), ("STATE", d => d.State), ("DEPLOYMENT", DeploymentOf),
+                    Output.Table(droids.Value.Items, ("APP", d => d.App), ("STATE", d => d.State), ("MOVES", d => d.Move is { } move ? Move.Words(move) : null), ("DEPLOYMENT", DeploymentOf),
                         ("ADDRESS", d => d.Live?.Address), ("REQUESTS", d => d.InFlight.ToString()), ("WAKES IN", d => WakesIn(d.WakesIn)),
                         ("LAST REQUEST", d => Output.Ago(d.LastRequestAt)), ("ERROR", d => d.Error ?? d.Deployment?.Error));
                 if (call.Json || call.Get(name) is null || droids.Value.Items is not [{ Processes: { Count: > 0 } processes, Types: var types }])

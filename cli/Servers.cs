@@ -5,8 +5,12 @@ namespace Appoxy.Cli;
 /// <summary><c>appoxy servers</c>: the droid-servers.</summary>
 internal static class Servers
 {
-    public static Command Define() => new("servers", "Lists and shows the droid-servers, lets new ones join, and removes them.")
-        { List(), Info(), JoinToken(), Remove(), Revoke() };
+    private static readonly TimeSpan Poll = TimeSpan.FromSeconds(1);
+
+    public static Command Define() => new("servers", "Lists the droid-servers, lets new ones join, and looks after them.")
+    {
+        List(), Info(), JoinToken(), Label(), Drain(), Undrain(), Rebalance(), Remove(), Revoke(),
+    };
 
     private static Verb JoinToken()
     {
@@ -23,17 +27,6 @@ internal static class Servers
             else
                 Output.Pairs([("token", made.Value.Token), ("name", made.Value.Name), ("role", made.Value.Role),
                     ("expires", made.Value.ExpiresAt.ToString("u", System.Globalization.CultureInfo.InvariantCulture))]);
-        });
-    }
-
-    private static Verb Remove()
-    {
-        var name = Arguments.Server();
-        return new Verb("remove", "Removes a droid-server that has no apps; it can come back by a new join token.", "appoxy servers remove ds2")
-            { name }.Does(async (call, cancel) =>
-        {
-            await call.Routerd.DeleteAsync($"v1/servers/{Uri.EscapeDataString(call.Get(name))}", cancel);
-            Removed.Print(call, call.Get(name), $"{call.Get(name)} is removed");
         });
     }
 
@@ -57,9 +50,10 @@ internal static class Servers
         if (call.Json)
             Output.Json(servers.Items);
         else
-            Output.Table(servers.Value.Items, ("NAME", s => s.Name), ("STATE", s => s.Up ? "up" : "down"), ("APPS", s => s.Apps.ToString()),
+            Output.Table(servers.Value.Items, ("NAME", s => s.Name), ("STATE", State), ("APPS", s => s.Apps.ToString()),
                 ("DROIDS", s => s.Status?.Droids.ToString()), ("CPUS", s => s.Status?.Cpus.ToString()), ("MEMORY", s => Memory(s.Status)),
-                ("VERSION", s => s.Status?.Version), ("SEEN", s => Output.Ago(s.LastSeen)), ("CERTIFICATE", s => Ends(s)), ("ADDRESS", s => s.Address));
+                ("PROMISED", s => Gigabytes(s.ReservedBytes)), ("LABELS", LabelsOf), ("VERSION", s => s.Status?.Version),
+                ("SEEN", s => Output.Ago(s.LastSeen)), ("CERTIFICATE", s => Ends(s)), ("ADDRESS", s => s.Address));
     });
 
     private static Verb Info()
@@ -76,7 +70,8 @@ internal static class Servers
             var (s, status) = (server.Value, server.Value.Status);
             Output.Pairs(
             [
-                ("name", s.Name), ("state", s.Up ? "up" : "down"), ("address", s.Address), ("apps", s.Apps.ToString()),
+                ("name", s.Name), ("state", State(s)), ("address", s.Address), ("labels", LabelsOf(s)), ("apps", s.Apps.ToString()),
+                ("moving", s.Moving > 0 ? s.Moving.ToString() : null), ("promised memory", Gigabytes(s.ReservedBytes)),
                 ("droids", status?.Droids.ToString()), ("cpus", status?.Cpus.ToString()), ("memory", Memory(status)),
                 ("version", status?.Version), ("last seen", Output.Ago(s.LastSeen)), ("certificate ends", Ends(s)),
                 ("clock ahead", s.ClockAhead is { } ahead ? $"{ahead:0.0}s" : null), ("nginx version", status?.Templates.Version),
@@ -84,6 +79,110 @@ internal static class Servers
             ]);
         });
     }
+
+    private static Verb Label()
+    {
+        var name = Arguments.Server();
+        var pairs = Arguments.Pairs("KEY=VALUE", "Labels, which apps' constraints can name; KEY= removes one", required: true);
+        return new Verb("label", "Labels a droid-server, for apps that ask for it by a constraint.",
+            "appoxy servers label ds1 zone=eu disk=ssd", "appoxy servers label ds1 disk=") { name, pairs }.Does(async (call, cancel) =>
+        {
+            var labels = new Dictionary<string, string>();
+            foreach (var pair in call.Get(pairs))
+            {
+                if (pair.IndexOf('=', StringComparison.Ordinal) is not (> 0 and var at))
+                    throw Failure.Usage($"'{pair}' is not KEY=VALUE");
+                labels[pair[..at]] = pair[(at + 1)..];
+            }
+            var server = await call.Routerd.PatchAsync<ServerChange, Server>(Path(call.Get(name)), new ServerChange(labels), cancel);
+            if (call.Json)
+                Output.Json(server.Json);
+            else
+                Output.Line($"{server.Value.Name} has {LabelsOf(server.Value) ?? "no labels"}");
+        });
+    }
+
+    private static Verb Drain()
+    {
+        var name = Arguments.Server();
+        var wait = new Option<bool>("--wait") { Description = "Wait until its apps are elsewhere; fails if some can't leave" };
+        var volumes = new Option<bool>("--with-volumes") { Description = "Take apps with volumes elsewhere, too: each is stopped while they are copied" };
+        return new Verb("drain", "Places nothing more on a droid-server, and takes its apps elsewhere without a request that fails.",
+            "appoxy servers drain ds1 --wait") { name, wait, volumes }.Does(async (call, cancel) =>
+        {
+            var server = await call.Routerd.PostAsync<NewDrain, Server>(
+                Path(call.Get(name), "drain"), new NewDrain(call.Get(volumes) ? true : null), cancel);
+            for (string? told = null; call.Get(wait) && server.Value is { Apps: > 0 } s && !(s.Moving == 0 && s.Stuck.Count == s.Apps); )
+            {
+                if (!call.Json && $"{s.Apps} {(s.Apps == 1 ? "app" : "apps")} left, {s.Moving} on the way, {s.Stuck.Count} stuck" is var words && words != told)
+                    Output.Note(told = words);
+                await Task.Delay(Poll, cancel);
+                server = await call.Routerd.GetAsync<Server>(Path(call.Get(name)), cancel);
+            }
+            if (call.Json)
+                Output.Json(server.Json);
+            else if (!call.Get(wait))
+                Output.Line($"{server.Value.Name} drains: {server.Value.Apps} {(server.Value.Apps == 1 ? "app" : "apps")} to go");
+            else if (server.Value.Apps == 0)
+                Output.Line($"{server.Value.Name} is drained");
+            if (call.Get(wait) && server.Value.Stuck is { Count: > 0 } stuck)
+            {
+                if (!call.Json)
+                    Output.Table(stuck, ("APP", a => a.App), ("WHY IT STAYS", a => a.Why));
+                throw new Failure(ExitCodes.Failed, $"{stuck.Count} {(stuck.Count == 1 ? "app" : "apps")} can't leave {server.Value.Name}");
+            }
+        });
+    }
+
+    private static Verb Undrain()
+    {
+        var name = Arguments.Server();
+        return new Verb("undrain", "Lets apps be placed on a droid-server again.", "appoxy servers undrain ds1") { name }.Does(async (call, cancel) =>
+        {
+            var server = await call.Routerd.PostAsync<Server>(Path(call.Get(name), "undrain"), cancel);
+            if (call.Json)
+                Output.Json(server.Json);
+            else
+                Output.Line($"{server.Value.Name} takes apps again");
+        });
+    }
+
+    private static Verb Remove()
+    {
+        var name = Arguments.Server();
+        var force = new Option<bool>("--force") { Description = "Also one that is down and still has to remove apps that left it" };
+        return new Verb("remove", "Removes a droid-server that has no apps; it can come back by a new join token.", "appoxy servers remove ds2") { name, force }
+            .Does(async (call, cancel) =>
+            {
+                await call.Routerd.DeleteAsync(Path(call.Get(name)) + (call.Get(force) ? "?force=true" : ""), cancel);
+                Removed.Print(call, call.Get(name), $"{call.Get(name)} is removed");
+            });
+    }
+
+    private static Verb Rebalance()
+    {
+        var dry = new Option<bool>("--dry-run") { Description = "Only say which apps would move" };
+        return new Verb("rebalance", "Moves a few apps from full droid-servers to emptier ones.",
+            "appoxy servers rebalance --dry-run", "appoxy servers rebalance") { dry }.Does(async (call, cancel) =>
+        {
+            var moves = await call.Routerd.PostAsync<Page<PlannedMove>>("v1/servers/rebalance" + (call.Get(dry) ? "?dryRun=true" : ""), cancel);
+            if (call.Json)
+                Output.Json(moves.Items);
+            else if (moves.Value.Items.Count == 0)
+                Output.Line("nothing is to be moved: the droid-servers are about alike");
+            else
+                Output.Table(moves.Value.Items, ("APP", m => m.App), ("FROM", m => m.From), ("TO", m => m.To));
+        });
+    }
+
+    private static string Path(string name, string? below = null) => $"v1/servers/{Uri.EscapeDataString(name)}{(below is null ? "" : "/" + below)}";
+
+    private static string State(Server s) => s.State + (s.Note is null ? "" : $" ({s.Note})");
+
+    private static string? LabelsOf(Server s) =>
+        s.Labels.Count == 0 ? null : string.Join(',', s.Labels.OrderBy(l => l.Key, StringComparer.Ordinal).Select(l => $"{l.Key}={l.Value}"));
+
+    private static string Gigabytes(long bytes) => $"{bytes / (double)(1L << 30):0.#}g";
 
     private static string? Ends(Server server) =>
         server.CertificateEnds is { } end ? $"in {Output.Span(end - DateTimeOffset.UtcNow)}" : null;

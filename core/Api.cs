@@ -28,6 +28,9 @@ public sealed record App
     public required IReadOnlyList<string> Domains { get; init; }
     public required AppSettings Settings { get; init; }
 
+    /// <summary>Its way to another droid-server; null where it is on none.</summary>
+    public AppMove? Move { get; init; }
+
     /// <summary>The newest deployment; null before the first.</summary>
     public Deployment? Deployment { get; init; }
     public required DateTimeOffset CreatedAt { get; init; }
@@ -71,6 +74,12 @@ public sealed record AppSettings
 
     /// <summary>The branch whose pushes are deployed, or <c>auto</c> for main, else master.</summary>
     public string? Branch { get; init; }
+
+    /// <summary>What it asks of the droid-server that it is placed on, as <c>zone=eu,disk!=slow</c>, or <c>none</c>; see <see cref="Labels"/>.</summary>
+    public string? Constraint { get; init; }
+
+    /// <summary>Whether it is placed elsewhere when its droid-server is down, unless it has volumes: <c>on</c> or <c>off</c>.</summary>
+    public string? MoveWhenDown { get; init; }
 }
 
 /// <summary>
@@ -179,6 +188,28 @@ public sealed record Server
     /// <summary>Whether it answers now.</summary>
     public required bool Up { get; init; }
     public required int Apps { get; init; }
+
+    /// <summary><c>up</c>, <c>down</c>, <c>draining</c>, or <c>drained</c>: then it can be removed.</summary>
+    public string State { get; set; } = "up";
+
+    /// <summary>Since when it counts as down; null while it does not.</summary>
+    public DateTimeOffset? DownSince { get; init; }
+    public Dictionary<string, string> Labels { get; set; } = [];
+
+    /// <summary>How many of its apps are on their way to another server.</summary>
+    public int Moving { get; init; }
+
+    /// <summary>The memory that its apps may use together, by their limits.</summary>
+    public long ReservedBytes { get; init; }
+
+    /// <summary>The memory that it has; null while it was never heard of.</summary>
+    public long? MemoryBytes { get; init; }
+
+    /// <summary>Apps that have to leave it, but can't.</summary>
+    public IReadOnlyList<StuckApp> Stuck { get; set; } = [];
+
+    /// <summary>What an admin should know of it.</summary>
+    public string? Note { get; init; }
     public ServerStatus? Status { get; init; }
 
     /// <summary>When it was last known to be well.</summary>
@@ -204,6 +235,40 @@ public sealed record IssuedJoinToken(string Token, string Name, string Role, Dat
 /// <param name="Name">Whose certificates are refused from now on.</param>
 /// <param name="Certificates">How many there were.</param>
 public sealed record RevokedServer(string Name, int Certificates);
+
+/// <summary>An app that has to leave its droid-server, and why it can't.</summary>
+public sealed record StuckApp(string App, string Why);
+
+/// <summary>Body of <c>PATCH /v1/servers/{name}</c>: labels to set; an empty value removes one.</summary>
+public sealed record ServerChange(Dictionary<string, string>? Labels = null);
+
+/// <summary>Body of <c>POST /v1/servers/{name}/drain</c>.</summary>
+/// <param name="WithVolumes">Whether apps with volumes leave, too: each is stopped while its volumes are copied.</param>
+public sealed record NewDrain(bool? WithVolumes = null);
+
+/// <summary>Body of <c>POST /v1/apps/{app}/move</c>.</summary>
+/// <param name="Server">Where to; null for where placement says.</param>
+/// <param name="Volumes">
+/// Of an app that has some: <c>copy</c> stops it while they are copied, <c>lose</c> has them begin empty, <c>none</c> refuses.
+/// </param>
+public sealed record NewMove(string? Server = null, string? Volumes = null);
+
+/// <summary>An app's way to another droid-server.</summary>
+/// <param name="From">Where it serves until it is ready there.</param>
+/// <param name="To">Where to; null where no server takes it.</param>
+/// <param name="Reason"><c>asked</c>, <c>drain</c>, <c>down</c> or <c>rebalance</c>.</param>
+/// <param name="State"><c>waiting</c>, <c>copying</c>, <c>starting</c>, or <c>failed</c>; once it is there, the app has no move.</param>
+/// <param name="Since">Since when it is in this state.</param>
+/// <param name="CopiedBytes">What has come over of images and volumes.</param>
+/// <param name="Error">Why it failed, or what it waits for.</param>
+public sealed record AppMove(string From, string? To, string Reason, string State, DateTimeOffset Since, long? CopiedBytes = null, string? Error = null);
+
+/// <summary>A move that evens out the droid-servers.</summary>
+public sealed record PlannedMove(string App, string From, string To)
+{
+    [System.Text.Json.Serialization.JsonIgnore]
+    public string? Uid { get; init; }
+}
 
 /// <summary>How a host comes to its app, step by step: the answer of <c>GET /v1/routes/{host}</c>.</summary>
 public sealed record RouteExplanation(string Host, string Outcome, IReadOnlyList<RouteStep> Steps);

@@ -54,6 +54,11 @@ public sealed record AppSetting(
             s => s.KeepAwake, (s, v) => s with { KeepAwake = v }),
         new("branch", "branch", "auto, or the branch whose pushes are deployed", "auto", v => SourceRules.IsBranch(v) ? v : null,
             s => s.Branch, (s, v) => s with { Branch = v }),
+        new("constraint", "constraint", "labels of the server such as zone=eu,disk!=slow or server=ds2, or none", "none",
+            v => Labels.Parse(v) is { } constraints ? constraints.Count == 0 ? "none" : string.Join(',', constraints) : null,
+            s => s.Constraint, (s, v) => s with { Constraint = v }),
+        new("move-when-down", "moveWhenDown", "on or off", "on", v => v is "on" or "off" ? v : null,
+            s => s.MoveWhenDown, (s, v) => s with { MoveWhenDown = v }),
     ];
 
     /// <summary>The settings in force: those set, and the defaults for the others.</summary>

@@ -77,6 +77,13 @@ namespace Appoxy;
 [JsonSerializable(typeof(Page<DroidStatus>))]
 [JsonSerializable(typeof(Page<ProcessScale>))]
 [JsonSerializable(typeof(IReadOnlyList<ProcessType>))]
+[JsonSerializable(typeof(ServerChange))]
+[JsonSerializable(typeof(NewDrain))]
+[JsonSerializable(typeof(NewMove))]
+[JsonSerializable(typeof(AppMove))]
+[JsonSerializable(typeof(Page<PlannedMove>))]
+[JsonSerializable(typeof(IReadOnlyList<HandedRelease>))]
+[JsonSerializable(typeof(IReadOnlyList<int>))]
 [JsonSerializable(typeof(Dictionary<string, string>))]
 [JsonSerializable(typeof(Dictionary<string, int>))]
 public sealed partial class AppoxyJson : JsonSerializerContext

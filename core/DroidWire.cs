@@ -57,6 +57,11 @@ public sealed record DroidSpec
     /// <summary><c>running</c> (may snooze) or <c>stopped</c>.</summary>
     public string Desired { get; set; } = DroidStates.Running;
 
+    /// <summary>
+    /// Whether a first release is made without starting it, so that its first visit does: for an app that moves here in its sleep.
+    /// </summary>
+    public bool? Asleep { get; init; }
+
     /// <summary>Whether <c>file://</c> and private addresses are allowed as git sources: set for admins.</summary>
     public bool AllowPrivateSources { get; init; }
 
@@ -209,6 +214,9 @@ public sealed record DroidStatus
     /// <summary>Why, where the state is <c>crashed</c> or <c>failed</c>.</summary>
     public string? Error { get; init; }
 
+    /// <summary>Its app's way to another droid-server, which routerd adds; null where it is on none.</summary>
+    public AppMove? Move { get; init; }
+
     /// <summary>The newest deployment known here, running or ended.</summary>
     public DeploymentStatus? Deployment { get; init; }
 
@@ -299,6 +307,17 @@ public static class FailureReasons
 /// <param name="Deployment">The deployment's number.</param>
 /// <param name="Image">Docker's image id; deployments that were built alike share one.</param>
 public sealed record KeptImage(int Deployment, string Image);
+
+/// <summary>What one droid-server tells another of a deployment, whose app moves there.</summary>
+/// <param name="Deployment">The deployment's number.</param>
+/// <param name="Image">Docker's image id; null where it is to be built anew.</param>
+/// <param name="Key">The same for builds of the same source in the same way.</param>
+/// <param name="Types">Its process types; null where they are not known: <c>web</c> alone.</param>
+/// <param name="State">How it ended, one of <see cref="DeploymentStates"/>; null for the one that is to be live.</param>
+/// <param name="Commit">The commit that it was built of.</param>
+/// <param name="Released">Whether its release command has done its work.</param>
+public sealed record HandedRelease(
+    int Deployment, string? Image, string Key, IReadOnlyList<ProcessType>? Types, string? State = null, string? Commit = null, bool Released = false);
 
 /// <summary>An uploaded folder.</summary>
 /// <param name="Id">The SHA-256 of its tar.gz, in hex: what <see cref="DroidSource.Upload"/> takes.</param>

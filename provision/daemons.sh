@@ -53,6 +53,7 @@ routerd_settings() {
   "redis": "unix:$RUN/redis.sock",
   "trustedProxies": [$proxies],
   "gitDir": "$STATE/git",
+  "uploadDir": "$STATE/uploads",
   "nginx": $(nginx_settings global "$STATE/routes.snapshot"),
   "servers": [$servers]$(cluster_settings)
 }

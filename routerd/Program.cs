@@ -10,6 +10,7 @@ using Appoxy.Routerd.Deployments;
 using Appoxy.Routerd.Domains;
 using Appoxy.Routerd.Droids;
 using Appoxy.Routerd.Git;
+using Appoxy.Routerd.Placements;
 using Appoxy.Routerd.Routes;
 using Appoxy.Routerd.Routing;
 using Appoxy.Routerd.Servers;
@@ -53,6 +54,7 @@ try
     builder.Services.AddSingleton<TemplateSync>().AddHostedService(s => s.GetRequiredService<TemplateSync>());
     builder.Services.AddSingleton<Removals>().AddSingleton<VolumeRemovals>().AddSingleton<DeploymentRunner>().AddSingleton<GitRepositories>();
     builder.Services.AddSingleton<GitPushes>().AddSingleton<WebhookDeployments>().AddSingleton<RouteMetrics>();
+    builder.Services.AddSingleton<Probes>().AddSingleton<UploadStore>().AddSingleton<Evacuation>();
     var cluster = builder.Configuration.GetSection("cluster").Get<ClusterSettings>();
     if (cluster is { IsProxy: true })
     {
@@ -62,6 +64,8 @@ try
     else
     {
         builder.Services.AddHostedService<Reconcile>();
+        builder.Services.AddHostedService(s => s.GetRequiredService<Probes>()).AddHostedService<Mover>();
+        builder.Services.AddHostedService(s => s.GetRequiredService<UploadStore>());
         builder.Services.AddHostedService(s => s.GetRequiredService<Removals>()).AddHostedService(s => s.GetRequiredService<VolumeRemovals>());
         builder.Services.AddHostedService(s => s.GetRequiredService<DeploymentRunner>());
         builder.Services.AddHostedService(s => s.GetRequiredService<GitRepositories>());
@@ -106,6 +110,7 @@ try
     v1.MapDroids();
     v1.MapVolumes();
     v1.MapServers();
+    v1.MapMoves();
     v1.MapRoutes();
     v1.MapRouting();
     v1.MapTemplates();

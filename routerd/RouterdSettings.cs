@@ -40,6 +40,9 @@ public sealed class RouterdSettings
     /// <summary>Holds a bare repository for each app that was pushed to.</summary>
     public string GitDir { get; set; } = "/var/lib/appoxy/git";
 
+    /// <summary>Holds the folders that live apps were uploaded as, for when their droid-server is lost.</summary>
+    public string UploadDir { get; set; } = "/var/lib/appoxy/uploads";
+
     /// <summary>The longest <c>git push</c>, as it is sent. Through the console's host, nginx's own <c>maxBody</c> holds too.</summary>
     public string PushLimit { get; set; } = "100m";
 
@@ -64,6 +67,18 @@ public sealed class RouterdSettings
 
     /// <summary>How it speaks with other machines; null where there are none.</summary>
     public ClusterSettings? Cluster { get; set; }
+
+    /// <summary>How often a droid-server's memory may be promised to apps by their limits, since idle apps sleep; 0 for no limit.</summary>
+    public double MemoryOvercommit { get; set; } = 10;
+
+    /// <summary>How long a droid-server may be silent until it counts as down, and its apps are placed elsewhere: <c>30s</c>.</summary>
+    public string DownAfter { get; set; } = "30s";
+
+    internal TimeSpan DownAfterTime => TimeSpan.FromSeconds(
+        Quantities.TryParseSeconds(DownAfter, out var seconds) ? seconds : throw new FormatException(DownAfter));
+
+    /// <summary><c>on</c>: apps are moved from full droid-servers to emptier ones without being told to; <c>off</c>.</summary>
+    public string Rebalance { get; set; } = "off";
 
     /// <summary>Droid-servers that are there from the start.</summary>
     public ServerSettings[] Servers { get; set; } = [];
@@ -115,6 +130,8 @@ internal sealed class RouterdSettingsValidator : IValidateOptions<RouterdSetting
             yield return $"compareRoutes is '{s.CompareRoutes}': give a time of 1s or more such as 30s";
         if (!Path.IsPathFullyQualified(s.GitDir))
             yield return $"gitDir is '{s.GitDir}': give an absolute path";
+        if (!Path.IsPathFullyQualified(s.UploadDir))
+            yield return $"uploadDir is '{s.UploadDir}': give an absolute path";
         if (!Quantities.TryParseBytes(s.PushLimit, out var push) || push < 1 << 20)
             yield return $"pushLimit is '{s.PushLimit}': give a size from 1m such as 100m";
         foreach (var fault in Users.Quotas.Faults(s.Quotas))
@@ -126,6 +143,12 @@ internal sealed class RouterdSettingsValidator : IValidateOptions<RouterdSetting
             if (!RoutingOption.TryParseRate(rate, out _, out _, out _))
                 yield return $"{of} is '{rate}': give a rate such as 100r/s,burst=1000";
         }
+        if (!(s.MemoryOvercommit == 0 || s.MemoryOvercommit is >= 0.1 and <= 1000))
+            yield return $"memoryOvercommit is {s.MemoryOvercommit}: give a number from 0.1 to 1000, or 0 for no limit";
+        if (!Quantities.TryParseSeconds(s.DownAfter, out var down) || down < 5)
+            yield return $"downAfter is '{s.DownAfter}': give a time of 5s or more such as 30s";
+        if (s.Rebalance is not ("on" or "off"))
+            yield return $"rebalance is '{s.Rebalance}': give on or off";
         foreach (var server in s.Servers)
         {
             if (!Names.IsServerName(server.Name))

@@ -384,7 +384,10 @@ internal sealed partial class Droid(
     }
 
     /// <summary>Lets the release <paramref name="next"/>, which is ready, serve from now on; the one before is returned for its drain.</summary>
-    public async Task<IReadOnlyList<DroidContainer>> SwitchAsync(IReadOnlyList<DroidContainer> next, CancellationToken cancel)
+    /// <param name="next">Its containers.</param>
+    /// <param name="asleep">Whether it was not started: then the next visit does that.</param>
+    /// <param name="cancel">Ends the wait for what else is done with the droid.</param>
+    public async Task<IReadOnlyList<DroidContainer>> SwitchAsync(IReadOnlyList<DroidContainer> next, bool asleep, CancellationToken cancel)
     {
         using var held = await HoldAsync(cancel);
         // From here on to the end, or a half-done switch would leave the container that serves with a name that means "remove me".
@@ -402,10 +405,11 @@ internal sealed partial class Droid(
         var first = next.First(c => c.Name == uid + ".next");
         await containers.RenameAsync(first.Id, uid, cancel);
         var now = time.GetUtcNow();
-        processes = InOrder(next.Select(c => new DroidProcess(c.Id == first.Id ? c with { Name = uid } : c, DroidStates.Running, now)));
-        (Starts, failures, evictions, ranOutOfMemory) = (1, 0, 0, null);
+        var state = asleep ? DroidStates.Snoozed : DroidStates.Running;
+        processes = InOrder(next.Select(c => new DroidProcess(c.Id == first.Id ? c with { Name = uid } : c, state, now)));
+        (Starts, failures, evictions, ranOutOfMemory) = (asleep ? 0 : 1, 0, 0, null);
         Activate();
-        await BecomeAsync(DroidStates.Running, null, cancel);
+        await BecomeAsync(state, null, cancel);
         return old;
     }
 

@@ -36,9 +36,11 @@ internal static class DroidEndpoints
                 throw new Problem(400, fault);
             return TypedResults.Ok(await server.PutAsync(spec, cancel));
         });
-        droids.MapDelete("/{uid}", async (string uid, DroidServer server, CancellationToken cancel) =>
+        droids.MapDelete("/{uid}", async (string uid, bool? drain, long? generation, DroidServer server, CancellationToken cancel) =>
         {
-            await server.DeleteAsync(uid, cancel);
+            if (drain == true)
+                await server.DrainAsync(uid, generation, cancel);
+            await server.DeleteAsync(uid, generation, cancel);
             return TypedResults.NoContent();
         });
         droids.MapPost("/{uid}/start", (string uid, DroidServer server, CancellationToken cancel) => WishAsync(server, uid, DroidStates.Running, cancel));

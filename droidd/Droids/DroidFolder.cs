@@ -46,7 +46,11 @@ internal sealed class DroidFolder(string root, string uid)
     /// <summary>Whether a deployment's release command has done its work.</summary>
     public bool IsReleased(int number) => File.Exists(Path.Combine(Deployment(number), "released"));
 
-    public void WriteReleased(int number) => File.WriteAllText(Path.Combine(Deployment(number), "released"), "");
+    public void WriteReleased(int number)
+    {
+        Directory.CreateDirectory(Deployment(number));
+        File.WriteAllText(Path.Combine(Deployment(number), "released"), "");
+    }
 
     /// <summary>What was built here, the newest deployment first.</summary>
     public IEnumerable<(int Number, BuiltImage Built)> Builds() =>

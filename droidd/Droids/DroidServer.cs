@@ -12,6 +12,8 @@ internal sealed partial class DroidServer(
     DroidContainers containers, DroidDict dict, DroidImages images, PackBuild packs, DroidVolumes volumes, DeployTools tools, DroiddSettings settings,
     DockerEvents events, ILogger<DroidServer> log, TimeProvider time) : BackgroundService
 {
+    /// <summary>So long without a request, and no proxy sends any more.</summary>
+    private static readonly TimeSpan Quiet = TimeSpan.FromSeconds(3);
     private static readonly TimeSpan WatchInterval = TimeSpan.FromSeconds(2);
 
     /// <summary>How long networks and what closes them may be gone, where Docker says nothing of it.</summary>
@@ -62,13 +64,40 @@ internal sealed partial class DroidServer(
         }
     }
 
+    /// <summary>
+    /// Lets a droid that serves elsewhere by now end its requests, and those that still come from proxies that have not heard; then stops
+    /// it. Bounded by the drain time-out, twice.
+    /// </summary>
+    public async Task DrainAsync(string uid, long? generation, CancellationToken cancel)
+    {
+        Require(uid, generation);
+        var began = time.GetTimestamp();
+        while (Find(uid) is { Live: not null } droid && time.GetElapsedTime(began) < settings.DrainTime
+            && await dict.ActivityAsync(cancel) is { } activity
+            && (droid.InFlight(activity) > 0 || (activity.Droids.TryGetValue(uid, out var last) && activity.Now - last < Quiet.TotalMilliseconds)))
+            await Task.Delay(TimeSpan.FromMilliseconds(200), time, cancel);
+        if (Find(uid) is { Live: not null } left)
+            await left.SleepAsync(DroidStates.Stopped, settings.DrainTime, cancel);
+    }
+
+    /// <exception cref="Problem">412: the droid is of a newer generation.</exception>
+    private void Require(string uid, long? generation)
+    {
+        if (generation is { } most && Find(uid)?.Spec is { } has && has.Generation > most)
+            throw new Problem(412, $"It is of generation {has.Generation} by now.");
+    }
+
     /// <summary>Removes a droid with all that is its own; one that is not here is no fault.</summary>
-    public async Task DeleteAsync(string uid, CancellationToken cancel)
+    /// <param name="uid">The droid.</param>
+    /// <param name="generation">Not one that is of a newer generation than this.</param>
+    /// <param name="cancel">Ends the wait for what else is done with it.</param>
+    public async Task DeleteAsync(string uid, long? generation, CancellationToken cancel)
     {
         var gate = GateOf(uid);
         await gate.WaitAsync(cancel);
         try
         {
+            Require(uid, generation);
             var folder = new DroidFolder(settings.DataDir, uid);
             if (droids.TryGetValue(uid, out var entry))
             {

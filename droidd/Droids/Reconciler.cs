@@ -222,6 +222,11 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
                 next.Add(await tools.Containers.CreateAsync(new NewContainer(spec, image, types, release, type, number),
                     (type.Type, number) is (ProcessType.Web, 1) ? spec.Uid + ".next" : null, cancel));
             }
+            if (spec.Asleep == true && droid.Live is null)
+            {
+                Say("-----> It came here asleep: the next visit starts it");
+                return await droid.SwitchAsync(next, asleep: true, cancel);
+            }
             await Task.WhenAll(next.Select(tools.Containers.StartNewAsync));
             if (log is not null)
                 Become(DeploymentStates.Checking);
@@ -238,7 +243,7 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
                 throw new BuildException(FailureReasons.NotReady, $"{(next.Count == 1 ? "the app" : failed.Process)} {fault}");
             }
             droid.WakeTimes.Add(thawed: false, tools.Time.GetElapsedTime(began));
-            return await droid.SwitchAsync(next, cancel);
+            return await droid.SwitchAsync(next, asleep: false, cancel);
         }
         catch
         {

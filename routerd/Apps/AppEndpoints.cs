@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Appoxy.Routerd.Database;
 using Appoxy.Routerd.Deployments;
+using Appoxy.Routerd.Placements;
 using Appoxy.Routerd.Servers;
 using Appoxy.Routerd.Users;
 using Microsoft.AspNetCore.Http.HttpResults;
@@ -73,13 +74,7 @@ internal static class AppEndpoints
                 "insert into apps (uid, name, owner_id, team_id, settings) values (@uid, @name, @owner, @team, @settings::jsonb)", values, cancel);
             await quotas.CheckAppAsync(connection, values.uid, Growth.Apps | Growth.Memory | Growth.Cpus, cancel);
             // Placed before it has a domain, so that its route appears in one change.
-            var placed = await connection.RunAsync("""
-                insert into placements (app_uid, server)
-                select @uid, s.name from servers s left join placements p on p.server = s.name
-                group by s.name order by count(p.server), s.name limit 1
-                """, values, cancel);
-            if (placed == 0)
-                throw Problem.Unavailable("There is no droid-server yet; routerd.json names them.");
+            await Fleet.PlaceAsync(connection, values.uid, settings.MemoryOvercommit, cancel);
             await connection.RunAsync("insert into domains (hostname, app_uid) values (@host, @uid)", values, cancel);
             await transaction.CommitAsync(cancel);
         }
@@ -139,8 +134,12 @@ internal static class AppEndpoints
         await using var connection = await db.OpenConnectionAsync(cancel);
         await using var transaction = await connection.BeginTransactionAsync(cancel);
         var row = await AppRow.LockAsync(connection, caller, app, cancel);
-        await connection.RunAsync("insert into removals (app_uid, server) select app_uid, server from placements where app_uid = @Uid",
-            row, cancel);
+        await connection.RunAsync("""
+            insert into removals (app_uid, server)
+            select app_uid, server from placements where app_uid = @Uid
+            union select app_uid, target from moves where app_uid = @Uid and target is not null
+            on conflict (app_uid, server) do update set generation = null, route_version = null
+            """, row, cancel);
         await connection.RunAsync("delete from apps where uid = @Uid", row, cancel);
         await transaction.CommitAsync(cancel);
         return row;
@@ -157,6 +156,7 @@ internal static class AppEndpoints
                 "select app_uid, hostname from domains where app_uid = any(@uids) order by created_at, hostname", new { uids }, cancel))
             .ToLookup(d => d.Uid, d => d.Hostname);
         var newest = (await DeploymentRow.NewestAsync(db, uids, cancel)).ToDictionary(d => d.AppUid);
+        var moves = await Moves.ListAsync(db, uids, cancel);
         return [.. rows.Select(r => new App
         {
             Name = r.Name,
@@ -168,6 +168,7 @@ internal static class AppEndpoints
             Server = r.Server,
             Domains = [.. domains[r.Uid]],
             Settings = Settings.InForce(r.Settings),
+            Move = moves.GetValueOrDefault(r.Uid),
             Deployment = newest.GetValueOrDefault(r.Uid)?.Show(),
             CreatedAt = r.CreatedAt,
         })];

@@ -1,6 +1,7 @@
 using Appoxy.Routerd.Apps;
 using Appoxy.Routerd.Database;
 using Appoxy.Routerd.Deployments;
+using Appoxy.Routerd.Placements;
 using Appoxy.Routerd.Servers;
 using Appoxy.Routerd.Users;
 using Microsoft.AspNetCore.Http.HttpResults;
@@ -45,9 +46,10 @@ internal static class DroidEndpoints
         var seen = new Dictionary<string, Dictionary<string, DroidStatus>?>();
         foreach (var (server, asked) in apps.Select(a => a.Server).Distinct().Select(s => (s, AskAsync(servers, s, cancel))).ToList())
             seen[server] = await asked;
-        return TypedResults.Ok(new Page<DroidStatus>([.. apps.Select(a => seen[a.Server] is { } droids
+        var moves = await Moves.ListAsync(db, [.. apps.Select(a => a.Uid)], cancel);
+        return TypedResults.Ok(new Page<DroidStatus>([.. apps.Select(a => (seen[a.Server] is { } droids
             ? droids.GetValueOrDefault(a.Uid) ?? Absent(a, newest.GetValueOrDefault(a.Uid))
-            : Away(a))], next));
+            : Away(a)) with { Move = moves.GetValueOrDefault(a.Uid) })], next));
     }
 
     private static async Task<Dictionary<string, DroidStatus>?> AskAsync(DroidServers servers, string server, CancellationToken cancel)
@@ -66,7 +68,8 @@ internal static class DroidEndpoints
         string app, Caller caller, NpgsqlDataSource db, DroidServers servers, CancellationToken cancel)
     {
         var row = await AppRow.FindAsync(db, caller, app, cancel);
-        return TypedResults.Ok(new Page<DroidStatus>([await StatusAsync(row, db, servers, cancel)]));
+        var moves = await Moves.ListAsync(db, [row.Uid], cancel);
+        return TypedResults.Ok(new Page<DroidStatus>([await StatusAsync(row, db, servers, cancel) with { Move = moves.GetValueOrDefault(row.Uid) }]));
     }
 
     private static async Task<DroidStatus> StatusAsync(AppRow row, NpgsqlDataSource db, DroidServers servers, CancellationToken cancel)

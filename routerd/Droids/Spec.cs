@@ -14,13 +14,14 @@ internal static class Spec
     public static async Task<(string Server, DroidSpec? Spec)> WantedAsync(NpgsqlConnection db, string uid, CancellationToken cancel)
     {
         var row = await db.FirstAsync<SpecRow>("""
-            select a.uid, a.name, a.generation, a.desired, a.settings, a.env, a.formation, p.server, d.number, d.source, d.builder, d.by_admin,
+            select a.uid, a.name, a.generation, case when m.frozen then 'stopped' else a.desired end as desired, a.settings, a.env, a.formation, p.server, d.number, d.source, d.builder, d.by_admin,
                    d.rebuild, d.rollback_to,
                    (select coalesce(json_agg(json_build_object('id', v.id, 'name', v.name, 'path', v.path) order by v.name), '[]')::text
                     from volumes v where v.app_uid = a.uid) as volumes,
                    (select private_key from deploy_keys where app_uid = a.uid) as deploy_key
             from apps a
             join placements p on p.app_uid = a.uid
+            left join moves m on m.app_uid = a.uid and m.state <> 'failed'
             cross join lateral (
               select number, source, builder, by_admin, rebuild, rollback_to from deployments
               where app_uid = a.uid and (finished_at is null or state = 'live')

@@ -36,7 +36,7 @@ internal sealed class GitPush(AppRow app, Caller caller, string file, Dictionary
 /// </summary>
 internal sealed partial class GitPushes(
     GitRepositories repositories, RouterdSettings settings, NpgsqlDataSource db, DroidServers servers, DeploymentRunner runner,
-    Quotas quotas, ILogger<GitPushes> log)
+    Quotas quotas, UploadStore uploads, ILogger<GitPushes> log)
 {
     private const int MaxHookBody = 256 << 10;
     private const string Header = "X-Appoxy-Push";
@@ -156,7 +156,7 @@ internal sealed partial class GitPushes(
         try
         {
             var errors = archive.StandardError.ReadToEndAsync(bound.Token);
-            var upload = await servers[app.Server].UploadAsync(app.Uid, archive.StandardOutput.BaseStream, bound.Token);
+            var upload = await uploads.PassAsync(app.Uid, archive.StandardOutput.BaseStream, servers[app.Server], bound.Token);
             await archive.WaitForExitAsync(bound.Token);
             if (archive.ExitCode != 0)
                 throw new IOException($"git archive ended with {archive.ExitCode}: {await errors}");

@@ -99,9 +99,34 @@ internal sealed partial class DroidServer(string name, string address, NodeIdent
     public Task<TemplateStatus> ApplyTemplatesAsync(CancellationToken cancel) =>
         AskAsync(HttpMethod.Post, "template/apply", null, AppoxyJson.Default.TemplateStatus, TemplateLimit, cancel);
 
-    public async Task DeleteAsync(string uid, CancellationToken cancel)
+    /// <summary>Removes a droid.</summary>
+    /// <param name="uid">The droid.</param>
+    /// <param name="generation">Not if the droid is of a newer one, for which the answer is 412; null for whatever it is of.</param>
+    /// <param name="drain">Whether requests end first, those too that still come for a while; bounded by the server's drain time-out.</param>
+    /// <param name="cancel">Ends the wait.</param>
+    public async Task DeleteAsync(string uid, long? generation, bool drain, CancellationToken cancel)
     {
-        using var response = await SendAsync(HttpMethod.Delete, $"droids/{uid}", null, TimeSpan.FromMinutes(1), false, cancel);
+        using var response = await SendAsync(HttpMethod.Delete, $"droids/{uid}?drain={(drain ? "true" : "false")}{(generation is { } g ? $"&generation={g}" : "")}",
+            null, drain ? Patient : TimeSpan.FromMinutes(1), false, cancel);
+    }
+
+    /// <summary>What its deployments of an app came to.</summary>
+    public Task<IReadOnlyList<HandedRelease>> ReleasesAsync(string uid, CancellationToken cancel) =>
+        AskAsync(HttpMethod.Get, $"droids/{uid}/releases", null, AppoxyJson.Default.IReadOnlyListHandedRelease, Put, cancel);
+
+    /// <summary>Tells it of deployments on another server; those whose image it lacks are returned.</summary>
+    public Task<IReadOnlyList<int>> TakeReleasesAsync(string uid, IReadOnlyList<HandedRelease> releases, CancellationToken cancel) =>
+        AskAsync(HttpMethod.Put, $"droids/{uid}/releases", JsonContent.Create(releases, AppoxyJson.Default.IReadOnlyListHandedRelease),
+            AppoxyJson.Default.IReadOnlyListInt32, Put, cancel);
+
+    /// <summary>Opens the images of some deployments, as docker save writes them.</summary>
+    public Task<HttpResponseMessage> OpenImagesAsync(string uid, IEnumerable<int> deployments, CancellationToken cancel) =>
+        SendAsync(HttpMethod.Get, $"droids/{uid}/releases/images?deployments={string.Join(',', deployments)}", null, UploadLimit, true, cancel);
+
+    /// <summary>Passes images on as they come.</summary>
+    public async Task LoadImagesAsync(string uid, Stream images, CancellationToken cancel)
+    {
+        using var response = await SendAsync(HttpMethod.Put, $"droids/{uid}/releases/images", new StreamContent(images), UploadLimit, false, cancel);
     }
 
     /// <summary>Opens a log; its body comes as droidd writes it.</summary>
@@ -162,7 +187,7 @@ internal sealed partial class DroidServer(string name, string address, NodeIdent
             // Not droidd's own words: the status must do.
         }
         var status = response.StatusCode is HttpStatusCode.BadRequest or HttpStatusCode.NotFound or HttpStatusCode.Conflict
-            or HttpStatusCode.ServiceUnavailable or HttpStatusCode.RequestEntityTooLarge
+            or HttpStatusCode.PreconditionFailed or HttpStatusCode.ServiceUnavailable or HttpStatusCode.RequestEntityTooLarge
             ? (int)response.StatusCode
             : 502;
         return new Problem(status, detail);

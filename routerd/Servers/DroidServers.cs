@@ -108,6 +108,22 @@ internal sealed partial class DroidServers : IDisposable
         }
     }
 
+    /// <summary>PUTs what is wanted of an app to a server that it is on its way to, under the same lock.</summary>
+    /// <param name="uid">The app.</param>
+    /// <param name="server">The server.</param>
+    /// <param name="change">What the server is to get in place of what is wanted; null for nothing.</param>
+    /// <param name="cancel">Ends the wait.</param>
+    public async Task<DroidStatus?> PutToAsync(string uid, string server, Func<DroidSpec, DroidSpec?> change, CancellationToken cancel)
+    {
+        await using var held = await HoldAsync(uid, cancel);
+        return await Spec.WantedAsync(held.Connection, uid, cancel) is (_, { } spec) && change(spec) is { } changed
+            ? await this[server].PutAsync(changed, cancel)
+            : null;
+    }
+
+    /// <summary>Keeps specs of an app from getting to any server until it is disposed.</summary>
+    public async Task<IAsyncDisposable> PauseAsync(string uid, CancellationToken cancel) => await HoldAsync(uid, cancel);
+
     /// <summary>Tries <see cref="PutAsync"/> after a change; where it fails, <see cref="Reconcile"/> does it later.</summary>
     public async Task PushAsync(string uid, CancellationToken cancel)
     {
@@ -124,7 +140,7 @@ internal sealed partial class DroidServers : IDisposable
     public async Task DeleteAsync(string uid, string server, CancellationToken cancel)
     {
         await using (await HoldAsync(uid, cancel))
-            await this[server].DeleteAsync(uid, cancel);
+            await this[server].DeleteAsync(uid, null, drain: false, cancel);
         gates.TryRemove(uid, out _);
     }
 

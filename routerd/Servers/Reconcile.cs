@@ -32,6 +32,7 @@ internal sealed partial class Reconcile(NpgsqlDataSource db, DroidServers server
             Told(server, null);
             // One that joined tells so itself.
             await db.RunAsync("update servers set last_seen = now() where name = @server and address like 'unix:%'", new { server }, cancel);
+            await RemoveStraysAsync(server, held.Keys.Except(wanted.Select(w => w.Uid)).ToArray(), held, cancel);
             var lacking = wanted.Where(w => held.GetValueOrDefault(w.Uid, -1) < w.Generation).ToList();
             await Parallel.ForEachAsync(lacking, Width, async (app, _) =>
             {
@@ -50,6 +51,21 @@ internal sealed partial class Reconcile(NpgsqlDataSource db, DroidServers server
         {
             Told(server, e.Message);
         }
+    }
+
+    /// <summary>What a server still has of apps that are placed elsewhere, as one that was down when they left, is to be removed.</summary>
+    private async Task RemoveStraysAsync(string server, string[] uids, Dictionary<string, long> held, CancellationToken cancel)
+    {
+        if (uids.Length == 0)
+            return;
+        await db.RunAsync("""
+            insert into removals (app_uid, server, generation, route_version)
+            select h.uid, @server, h.generation, (select version from route_version)
+            from unnest(@uids, @generations) as h (uid, generation) join placements p on p.app_uid = h.uid
+            where p.server <> @server
+              and not exists (select 1 from moves m where m.app_uid = h.uid and m.target = @server and m.state <> 'failed')
+            on conflict do nothing
+            """, new { server, uids, generations = uids.Select(u => held[u]).ToArray() }, cancel);
     }
 
     /// <summary>Logs a fault when it begins, changes or ends, not each round.</summary>

@@ -50,8 +50,11 @@ public sealed class Install : IAsyncLifetime
     /// <summary>Whether the sample app is deployed too.</summary>
     public bool Sample { get; init; } = true;
 
+    /// <summary>Its name as a droid-server.</summary>
+    public string ServerName { get; init; } = "ds1";
+
     private string[] Arguments => ["--prefix", Prefix, "--http-port", $"{HttpPort}", "--https-port", $"{FreePort()}",
-        "--console-port", $"{ConsolePort}", Sample ? "--sample" : "--no-sample"];
+        "--console-port", $"{ConsolePort}", "--name", ServerName, Sample ? "--sample" : "--no-sample"];
 
     public async Task InitializeAsync()
     {
@@ -222,6 +225,28 @@ public sealed class Install : IAsyncLifetime
     }
 
     /// <summary>A port that nothing listens on, below those that the kernel gives to connections.</summary>
+    /// <summary>A droid-server as the API shows it.</summary>
+    public async Task<Server> ServerAsync(string name)
+    {
+        using var api = Api();
+        return JsonSerializer.Deserialize(await api.GetStringAsync($"v1/servers/{name}"), AppoxyJson.Default.Server)!;
+    }
+
+    /// <summary>An app as the API shows it.</summary>
+    public async Task<App> AppAsync(string name)
+    {
+        using var api = Api();
+        return JsonSerializer.Deserialize(await api.GetStringAsync($"v1/apps/{name}"), AppoxyJson.Default.App)!;
+    }
+
+    /// <summary>The uids of the droids that Docker has containers of.</summary>
+    public async Task<string[]> DroidsAsync()
+    {
+        var ran = await DockerAsync("ps", "-a", "--filter", "label=appoxy.uid", "--format", "{{.Label \"appoxy.uid\"}}");
+        Assert.True(ran.ExitCode == 0, ran.ToString());
+        return [.. ran.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Distinct()];
+    }
+
     public static int FreePort()
     {
         for (var tries = 0; ; tries++)
