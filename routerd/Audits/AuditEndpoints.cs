@@ -26,7 +26,7 @@ internal static class AuditEndpoints
         var uid = app is null || caller.Admin ? null : (await AppRow.FindAsync(db, caller with { Needs = AppRole.Owner }, app, cancel)).Uid;
         var rows = await db.ListAsync<AuditRow>($"""
             select id, at, user_id, user_email, token, operation, target, app_uid, client, status, detail from audit
-            where (@since is null or at >= @since) and (@before is null or id < @before)
+            where (@since::timestamptz is null or at >= @since) and (@before::bigint is null or id < @before)
               and (@uid::text is null or app_uid = @uid) and (@user::text is null or lower(user_email) = lower(@user))
               {(caller.Admin && app is not null ? "and (app_uid = (select uid from apps where name = @app) or target = @path or target like @below)" : "")}
               {(caller.Admin || uid is not null ? "" : "and (user_id = @Id or app_uid in (select uid from apps where owner_id = @Id or team_id in (select team_id from team_members where user_id = @Id and role = 'owner')))")}
