@@ -25,7 +25,7 @@ internal sealed class Cluster : IAsyncDisposable
 
     private string Switch => $"ax{id}sw";
 
-    /// <summary>Lets machines join the install.</summary>
+    /// <summary>Lets machines join the install; or, if it does not run, has but the cables ready.</summary>
     public static async Task<Cluster> OpenAsync(Install install)
     {
         var cluster = new Cluster(install);
@@ -35,6 +35,8 @@ internal sealed class Cluster : IAsyncDisposable
             await cluster.MustAsync("ip", "-n", cluster.Switch, "link", "add", "name", "br0", "type", "bridge");
             await cluster.MustAsync("ip", "-n", cluster.Switch, "link", "set", "br0", "up");
             await cluster.PlugAsync(1, null);
+            if (install.Token.Length == 0)
+                return cluster;
             var ran = await install.ProvisionAsync("--prefix", install.Prefix, "--cluster-port", $"{cluster.Port}", "--address", cluster.Address);
             Assert.True(ran.ExitCode == 0, ran.ToString());
             return cluster;
@@ -114,7 +116,7 @@ internal sealed class Machine(Install install, string name, string address) : IA
     public async Task<Ran> ProvisionAsync(params string[] arguments)
     {
         var built = $"{Prefix}/usr/lib/appoxy/versions";
-        if (!Directory.Exists(built))
+        if (install.Token.Length > 0 && !Directory.Exists(built))
         {
             Directory.CreateDirectory(built);
             var version = Path.GetFileName(new FileInfo($"{install.Prefix}/usr/lib/appoxy/droidd").LinkTarget!);
@@ -131,6 +133,17 @@ internal sealed class Machine(Install install, string name, string address) : IA
     {
         var ran = await install.RunAsync("sv", ["-w", "20", verb, $"{Prefix}/var/lib/appoxy/services/{service}"]);
         Assert.True(ran.ExitCode == 0, ran.ToString());
+    }
+
+    /// <summary>Kills all that runs on it at once, its supervisor first.</summary>
+    public async Task KillAsync()
+    {
+        var supervisor = File.ReadAllText($"{Prefix}/run/appoxy/runsvdir.pid").Trim();
+        await install.RunAsync("kill", ["-KILL", supervisor]);
+        // Whatever is in its network is its own.
+        var ran = await install.RunAsync("sh", ["-c", $"ip netns pids {name} | xargs -r kill -KILL"]);
+        Assert.True(ran.ExitCode is 0 or 123, ran.ToString());
+        await Install.EventuallyAsync(async () => (await install.RunAsync("ip", ["netns", "pids", name])).Output.Trim().Length == 0, TimeSpan.FromSeconds(10));
     }
 
     public string Log(string service) => File.ReadAllText($"{Prefix}/var/log/appoxy/{service}/current");
