@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Completions;
 using System.CommandLine.Parsing;
 
 namespace Appoxy.Cli;
@@ -9,7 +10,8 @@ internal static class Arguments
     /// <summary>An app's name.</summary>
     public static Argument<string> App()
     {
-        var argument = new Argument<string>("NAME") { Description = "The app's name" };
+        var argument = new Argument<string>("NAME") { Description = "The app's name; appoxy.toml may say it instead" };
+        argument.CompletionSources.Add(_ => Completion.Apps().Select(a => new CompletionItem(a)));
         argument.Validators.Add(CheckApp);
         return argument;
     }
@@ -18,6 +20,7 @@ internal static class Arguments
     public static Argument<string?> OptionalApp()
     {
         var argument = new Argument<string?>("NAME") { Description = "The app's name; else all apps", Arity = ArgumentArity.ZeroOrOne };
+        argument.CompletionSources.Add(_ => Completion.Apps().Select(a => new CompletionItem(a)));
         argument.Validators.Add(CheckApp);
         return argument;
     }

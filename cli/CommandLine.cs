@@ -18,8 +18,13 @@ internal static class CommandLine
         help.Action = new HelpWithExamples((HelpAction)help.Action!);
         try
         {
+            if (args is [Completion.Ask, .. var words])
+                return Completion.Answer(root, words);
             // No response files: an argument that begins with @ is just that.
-            var parsed = root.Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null });
+            var parser = new ParserConfiguration { ResponseFileTokenReplacer = null };
+            var parsed = root.Parse(args, parser);
+            if (parsed.Errors.Count > 0 && WithName(parsed, args) is { } named && root.Parse(named, parser) is { Errors.Count: 0 } meant)
+                parsed = meant;
             if (parsed.Action is ParseErrorAction)
                 throw Misused(parsed.CommandResult.Command, Explain(parsed));
             return await parsed.InvokeAsync(new InvocationConfiguration
@@ -47,6 +52,21 @@ internal static class CommandLine
             Output.Note($"unexpected: {e.GetType().Name}: {e.Message}");
             return ExitCodes.Failed;
         }
+    }
+
+    /// <summary>
+    /// The command line with the name of the app that appoxy.toml gives, where one is left out; null where none is, or there is no such file.
+    /// </summary>
+    private static string[]? WithName(ParseResult parsed, string[] args)
+    {
+        var command = parsed.CommandResult.Command;
+        if (command.Arguments.FirstOrDefault() is not Argument<string> { Name: "NAME", Description: var description }
+            || description?.Contains(AppFile.FileName, StringComparison.Ordinal) != true || AppFile.Nearest()?.Name is not { } name)
+            return null;
+        var at = 0;
+        foreach (var word in PathOf(command).Split(' '))
+            at = Array.IndexOf(args, word, at) + 1;
+        return [.. args[..at], name, .. args[at..]];
     }
 
     /// <summary>The failure that says what is wrong with the use of a command, and where to read more.</summary>

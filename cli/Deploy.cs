@@ -35,9 +35,9 @@ internal static class Deploy
         var (folder, git, image, builder) = (parsed.GetValue(Folder), parsed.GetValue(Git), parsed.GetValue(Image), parsed.GetValue(Builder));
         return (folder, git, image) switch
         {
-            (null, null, null) => "say what to deploy: DIR, --git URL or --image IMAGE",
+            (null, null, null) when AppFile.Nearest() is null => "say what to deploy: DIR, --git URL or --image IMAGE",
             (null, not null, not null) or (not null, not null, _) or (not null, _, not null) => "give one of DIR, --git and --image",
-            _ when string.IsNullOrWhiteSpace(folder ?? git ?? image) => $"{(folder is not null ? "DIR" : git is null ? "--image" : "--git")} is empty",
+            not (null, null, null) when string.IsNullOrWhiteSpace(folder ?? git ?? image) => $"{(folder is not null ? "DIR" : git is null ? "--image" : "--git")} is empty",
             (_, null, _) when parsed.GetValue(Ref) is not null => "--ref goes with --git",
             (null, _, _) when parsed.GetValue(NoGitIgnore) => "--no-gitignore goes with DIR",
             _ when folder is not null && Arguments.UnknownOption(folder) is { } fault => fault,
@@ -49,14 +49,19 @@ internal static class Deploy
 
     private static Task RunAsync(Call call, string app, CancellationToken cancel) => FollowAsync(call, app, async () =>
     {
+        // A folder that names its app is deployed where nothing else is said.
+        var folder = call.Get(Folder) ?? (call.Get(Git) ?? call.Get(Image)) switch { null => AppFile.Nearest()!.Folder, _ => null };
+        var file = folder is null ? null : AppFile.Of(folder);
+        if (file is not null)
+            await file.ApplyAsync(call.Routerd, app, cancel);
         var source = new DroidSource
         {
             Git = call.Get(Git) is { } url ? new GitSource(url, call.Get(Ref)) : null,
-            Upload = call.Get(Folder) is { } folder ? await UploadAsync(call, app, folder, cancel) : null,
+            Upload = folder is not null ? await UploadAsync(call, app, folder, cancel) : null,
             Image = call.Get(Image),
         };
-        return await call.Routerd.PostAsync<NewDeployment, Deployment>(
-            Routerd.App(app, "deployments"), new NewDeployment(source, call.Get(Builder), call.Get(Force) ? true : null), cancel);
+        return await call.Routerd.PostAsync<NewDeployment, Deployment>(Routerd.App(app, "deployments"),
+            new NewDeployment(source, call.Get(Builder) ?? file?.Builder, call.Get(Force) ? true : null), cancel);
     }, cancel);
 
     /// <summary>Begins a deployment, shows its log and waits for its end.</summary>

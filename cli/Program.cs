@@ -30,6 +30,8 @@ var root = new RootCommand("Deploys apps to Appoxy and looks after them.")
     Servers.Define(),
     Templates.Define(),
     Route.Define(),
+    Open.Define(),
+    Completion.Define(),
     Login.Define(),
     Accounts.WhoAmI(),
     Accounts.Password(),

@@ -91,8 +91,8 @@ internal static class AppEndpoints
     }
 
     private static async Task<Ok<App>> ChangeAsync(
-        string app, AppSettings body, Caller caller, HttpContext http, NpgsqlDataSource db, RouterdSettings settings, DroidServers servers, Quotas quotas,
-        CancellationToken cancel)
+        string app, AppSettings body, Caller caller, HttpContext http, NpgsqlDataSource db, RouterdSettings settings, DroidServers servers,
+        Quotas quotas, CancellationToken cancel)
     {
         if (await StoreAsync(app, body, caller, http, db, quotas, cancel) is { } changed)
             await servers.PushAsync(changed, cancel);

@@ -15,6 +15,8 @@ tests/bench/run.sh reloads [--count N]
   below a temporary prefix; fails on the first request, websocket or template that is not as it must be.
 tests/bench/run.sh propagation [--json] [--changes N] [--rate PER-SECOND] [--others 0,100000]
   From a commit in Postgres until every worker serves the new target, on an install of its own with so many other routes.
+tests/bench/run.sh api [--json] [--apps 100000] [--rate PER-SECOND] [--seconds 30] [--prefix DIR]
+  How long the API takes to answer a mix of reads and 5 % writes with so many apps in its database.
 tests/bench/run.sh wake [--json] [--apps 500] [--wakes 50] [--seconds 60] [--prefix DIR]
   What so many sleeping apps cost, half of them paused and half stopped, and how long a visit wakes one of either, beside bare
   docker unpause and docker start of containers like theirs. With APPOXY_TEST_KEEP=1 the install stays, for another run by --prefix.
@@ -57,7 +59,7 @@ reloads() {
 
 case "${1:-}" in
   routing) packages=(nginx libnginx-mod-http-lua lua-resty-core lua-nginx-redis lua-cjson redis-server wrk haproxy caddy) ;;
-  propagation | reloads) packages=() ;; # provision.sh brings its own
+  propagation | reloads | api) packages=() ;; # provision.sh brings its own
   wake) packages=(busybox-static) ;;
   -h | --help | "") usage; exit 0 ;;
   *) usage >&2; exit 2 ;;
