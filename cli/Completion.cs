@@ -57,8 +57,9 @@ internal static class Completion
     /// <summary>Prints what the last of the words may become, one a line.</summary>
     public static int Answer(RootCommand root, string[] words)
     {
-        var line = string.Join(' ', words.Select(w => w.Contains(' ', StringComparison.Ordinal) ? $"\"{w}\"" : w));
+        // What may stand in the last word's place, whatever it is so far: deploy may become deployments.
         var unfinished = words.LastOrDefault() ?? "";
+        var line = string.Concat(words.SkipLast(1).Select(w => (w.Contains(' ', StringComparison.Ordinal) ? $"\"{w}\"" : w) + " "));
         foreach (var found in root.Parse(line).GetCompletions(line.Length).Select(c => c.InsertText ?? c.Label).Distinct()
             .Where(c => c.StartsWith(unfinished, StringComparison.Ordinal) 
                 && (unfinished.StartsWith('-') || !c.StartsWith('-')) && !c.StartsWith('/')))

@@ -6,22 +6,30 @@ namespace Appoxy.Tests.Acceptance;
 [Collection(SecondLane.Name)]
 public sealed class CliTests(Install install)
 {
+    private readonly SemaphoreSlim places = new(4);
+
     [Fact]
     public async Task Each_commands_help_shows_an_example_of_it()
     {
-        var (waiting, seen) = (new Queue<string[]>([[]]), 0);
-        while (waiting.TryDequeue(out var command))
+        var seen = 0;
+        for (string[][] level = [[]]; level.Length > 0;)
         {
+            seen += level.Length;
+            level = [.. (await Task.WhenAll(level.Select(BelowAsync))).SelectMany(c => c)];
+        }
+        Assert.True(seen > 50, $"{seen} commands");
+
+        async Task<IEnumerable<string[]>> BelowAsync(string[] command)
+        {
+            await places.WaitAsync();
             var help = await install.MustAsync([.. command, "--help"]);
+            places.Release();
             var examples = help.Split('\n').SkipWhile(l => !l.StartsWith("Example", StringComparison.Ordinal)).Skip(1).Where(l => l.Length > 0).ToList();
             Assert.True(examples.Count > 0 && examples.All(e => e.Contains(string.Join(' ', ["appoxy", .. command]), StringComparison.Ordinal)),
                 $"appoxy {string.Join(' ', command)} --help: {help}");
-            seen++;
             var listed = help.Split('\n').SkipWhile(l => l != "Commands:").Skip(1).TakeWhile(l => l.StartsWith("  ", StringComparison.Ordinal));
-            foreach (var line in listed.Where(l => Regex.IsMatch(l, "^  [a-z]")))
-                waiting.Enqueue([.. command, line.Trim().Split(' ')[0]]);
+            return listed.Where(l => Regex.IsMatch(l, "^  [a-z]")).Select(l => (string[])[.. command, l.Trim().Split(' ')[0]]);
         }
-        Assert.True(seen > 50, $"{seen} commands");
     }
 
     [Fact]
@@ -30,7 +38,7 @@ public sealed class CliTests(Install install)
         await install.MustAsync("apps", "create", "tabbed");
         try
         {
-            Assert.Equal(["deploy", "deployments"], Lines(await install.MustAsync("__complete", "deploy")));
+            Assert.Equal(["deploy", "deploy-key", "deployments"], Lines(await install.MustAsync("__complete", "deploy")));
             Assert.Equal(["tabbed"], Lines(await install.MustAsync("__complete", "logs", "tabb")));
             Assert.Contains("--builder", Lines(await install.MustAsync("__complete", "deploy", "tabbed", "--b")));
             Assert.Contains("list", Lines(await install.MustAsync("__complete", "apps", "")));
