@@ -32,6 +32,8 @@ var root = new RootCommand("Deploys apps to Appoxy and looks after them.")
     Route.Define(),
     Open.Define(),
     Completion.Define(),
+    Secrets.Define(),
+    Doctor.Define(),
     Login.Define(),
     Accounts.WhoAmI(),
     Accounts.Password(),

@@ -509,3 +509,25 @@ public sealed record NewGitAuth(string? Username, string? Password);
 
 /// <summary>A git host for which a password is kept; no answer has it.</summary>
 public sealed record GitAuth(string Host, string Username, DateTimeOffset CreatedAt);
+
+/// <summary>A key that secrets are encrypted with.</summary>
+/// <param name="Id">Its id.</param>
+/// <param name="MadeAt">When it was made; null where the key file lacks it.</param>
+/// <param name="Values">How many values it encrypts.</param>
+/// <param name="Newest">Whether new values are encrypted with it.</param>
+public sealed record SecretKeyUse(string Id, DateTimeOffset? MadeAt, long Values, bool Newest);
+
+/// <summary>What one look of the doctor found.</summary>
+/// <param name="Check">What was looked at, as <c>redis</c>.</param>
+/// <param name="Fault">What is wrong; null if nothing.</param>
+/// <param name="Fix">What to do about it.</param>
+public sealed record Finding(string Check, string? Fault = null, string? Fix = null)
+{
+    /// <summary>The droid-server or proxy that it is about; null for what there is once.</summary>
+    public string? Server { get; init; }
+}
+
+/// <summary>A droid-server's part of what the doctor finds: the answer of droidd's <c>GET /doctor</c>.</summary>
+/// <param name="Now">Its clock.</param>
+/// <param name="Findings">Without <see cref="Finding.Server"/>.</param>
+public sealed record DroidServerFindings(DateTimeOffset Now, IReadOnlyList<Finding> Findings);

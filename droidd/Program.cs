@@ -92,6 +92,7 @@ app.Use(ClusterPort.AdmitAsync);
 app.Use(Sockets.KeepApart);
 app.MapWakeHook();
 app.MapDroids();
+app.MapDoctor();
 app.MapVolumes();
 app.MapHandover();
 app.MapTemplates();

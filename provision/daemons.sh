@@ -54,6 +54,7 @@ routerd_settings() {
   "trustedProxies": [$proxies],
   "gitDir": "$STATE/git",
   "uploadDir": "$STATE/uploads",
+  "secretsKey": "$ETC/secrets.key",
   "nginx": $(nginx_settings global "$STATE/routes.snapshot"),
   "servers": [$servers]$(cluster_settings)
 }

@@ -1,5 +1,7 @@
 using System.Diagnostics.CodeAnalysis;
 using Appoxy.Routerd.Database;
+using Appoxy.Routerd.Sealing;
+using Npgsql;
 
 namespace Appoxy.Routerd;
 
@@ -42,16 +44,18 @@ internal sealed record CommandLine(string Verb, string Config, string Email, str
         return true;
     }
 
-    public static int Migrate(RouterdSettings settings)
+    public static async Task<int> MigrateAsync(RouterdSettings settings)
     {
         try
         {
             Migrations.Apply(Postgres.ConnectionString(settings));
+            if (await PlainSecrets.SealAsync(settings) is { } fault)
+                await System.Console.Error.WriteLineAsync($"routerd: {fault}");
             return 0;
         }
-        catch (InvalidOperationException e)
+        catch (Exception e) when (e is InvalidOperationException or NpgsqlException or OperationCanceledException)
         {
-            System.Console.Error.WriteLine($"routerd: migration failed: {e.Message}");
+            await System.Console.Error.WriteLineAsync($"routerd: migration failed: {e.Message}");
             return 1;
         }
     }

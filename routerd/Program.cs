@@ -7,12 +7,14 @@ using Appoxy.Routerd.Cluster;
 using Appoxy.Routerd.Console;
 using Appoxy.Routerd.Database;
 using Appoxy.Routerd.Deployments;
+using Appoxy.Routerd.Doctor;
 using Appoxy.Routerd.Domains;
 using Appoxy.Routerd.Droids;
 using Appoxy.Routerd.Git;
 using Appoxy.Routerd.Placements;
 using Appoxy.Routerd.Routes;
 using Appoxy.Routerd.Routing;
+using Appoxy.Routerd.Sealing;
 using Appoxy.Routerd.Servers;
 using Appoxy.Routerd.Templates;
 using Appoxy.Routerd.Users;
@@ -44,6 +46,8 @@ try
     builder.Services.AddSingleton(s => s.GetRequiredService<IOptions<RouterdSettings>>().Value);
     builder.Services.AddSingleton(TimeProvider.System);
     builder.Services.AddSingleton(s => Postgres.Open(s.GetRequiredService<RouterdSettings>()));
+    builder.Services.AddSingleton<SecretKeys>().AddSingleton<SecretBox>().AddSingleton<Examination>();
+    builder.Services.AddSingleton<Resealing>().AddHostedService(s => s.GetRequiredService<Resealing>());
     builder.Services.AddSingleton<Redis>();
     builder.Services.AddSingleton<DroidServers>();
     builder.Services.AddSingleton<GlobalConfig>().AddHostedService(s => s.GetRequiredService<GlobalConfig>());
@@ -86,7 +90,7 @@ try
     await using var app = builder.Build();
     var settings = app.Services.GetRequiredService<RouterdSettings>();
     if (command.Verb == "migrate")
-        return CommandLine.Migrate(settings);
+        return await CommandLine.MigrateAsync(settings);
     if (command.Verb == "admin")
         return await FirstAdmin.CreateAsync(app.Services.GetRequiredService<NpgsqlDataSource>(), command);
     app.ListenFor(settings);
@@ -114,6 +118,8 @@ try
     v1.MapRoutes();
     v1.MapRouting();
     v1.MapTemplates();
+    v1.MapSecrets();
+    v1.MapDoctor();
     v1.MapUsers();
     v1.MapTeams();
     v1.MapCollaborators();

@@ -43,6 +43,9 @@ public sealed class RouterdSettings
     /// <summary>Holds the folders that live apps were uploaded as, for when their droid-server is lost.</summary>
     public string UploadDir { get; set; } = "/var/lib/appoxy/uploads";
 
+    /// <summary>The keys that secrets in Postgres are sealed with (docs/secrets.md). Secret, and to be kept apart from the database.</summary>
+    public string SecretsKey { get; set; } = "/etc/appoxy/secrets.key";
+
     /// <summary>The longest <c>git push</c>, as it is sent. Through the console's host, nginx's own <c>maxBody</c> holds too.</summary>
     public string PushLimit { get; set; } = "100m";
 
@@ -132,6 +135,8 @@ internal sealed class RouterdSettingsValidator : IValidateOptions<RouterdSetting
             yield return $"gitDir is '{s.GitDir}': give an absolute path";
         if (!Path.IsPathFullyQualified(s.UploadDir))
             yield return $"uploadDir is '{s.UploadDir}': give an absolute path";
+        if (!Path.IsPathFullyQualified(s.SecretsKey))
+            yield return $"secretsKey is '{s.SecretsKey}': give an absolute path";
         if (!Quantities.TryParseBytes(s.PushLimit, out var push) || push < 1 << 20)
             yield return $"pushLimit is '{s.PushLimit}': give a size from 1m such as 100m";
         foreach (var fault in Users.Quotas.Faults(s.Quotas))

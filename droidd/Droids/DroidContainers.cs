@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Globalization;
 using System.Net;
 using System.Text.Json;
@@ -75,6 +76,7 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
         .FirstOrDefault(MostOpenFiles));
 
     private readonly SemaphoreSlim addressGate = new(1, 1);
+    private readonly ConcurrentDictionary<string, IReadOnlyDictionary<string, string>> environments = new();
     private uint lastOffset;
 
     /// <summary>The droids' containers: all, or of these ids.</summary>
@@ -88,8 +90,48 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
         if (ids is not null)
             filters["id"] = ids.ToDictionary(id => id, _ => true);
         var found = await docker.Containers.ListContainersAsync(new() { All = true, Filters = filters }, cancel);
-        return [.. found.Select(c => Read(c)).OfType<DroidContainer>()];
+        if (ids is null)
+        {
+            foreach (var gone in environments.Keys.Except(found.Select(c => c.ID)).ToList())
+                environments.TryRemove(gone, out _);
+        }
+        var read = new DroidContainer?[found.Count];
+        await Parallel.ForAsync(0, found.Count, new ParallelOptions { MaxDegreeOfParallelism = 8, CancellationToken = cancel }, async (i, _) =>
+        {
+            if (Read(found[i]) is { } container)
+                read[i] = found[i].Labels.ContainsKey(DroidLabels.Env) ? await WithEnvAsync(container, cancel) : container;
+        });
+        return [.. read.OfType<DroidContainer>()];
     }
+
+    /// <summary>With the values of its environment, which Docker tells of one container at a time; null where it is gone by now.</summary>
+    private async Task<DroidContainer?> WithEnvAsync(DroidContainer container, CancellationToken cancel)
+    {
+        if (!environments.TryGetValue(container.Id, out var env))
+        {
+            try
+            {
+                var all = (await docker.Containers.InspectContainerAsync(container.Id, cancel)).Config?.Env ?? [];
+                var values = all.Select(e => e.Split('=', 2)).Where(e => e.Length == 2).GroupBy(e => e[0]).ToDictionary(e => e.Key, e => e.Last()[1]);
+                env = container.Spec.Env.Keys.ToDictionary(name => name, name => values.GetValueOrDefault(name, ""));
+            }
+            catch (DockerApiException e) when (e.StatusCode == HttpStatusCode.NotFound)
+            {
+                return null;
+            }
+            environments[container.Id] = env;
+        }
+        return container with { Spec = container.Spec with { Env = env } };
+    }
+
+    /// <summary>A spec as labels show it: names of the env without values, a git address without its password.</summary>
+    private static DroidSpec Shown(DroidSpec spec) => spec with
+    {
+        GitAccess = null,
+        Env = spec.Env.ToDictionary(e => e.Key, _ => ""),
+        Source = spec.Source.Git is { } git && SourceRules.Secret(git.Url) is { } secret
+            ? spec.Source with { Git = git with { Url = git.Url.Replace(secret, "***", StringComparison.Ordinal) } } : spec.Source,
+    };
 
     private DroidContainer? Read(ContainerListResponse c)
     {
@@ -194,7 +236,8 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
             [DroidLabels.Process] = wanted.Process,
             [DroidLabels.Release] = wanted.Release,
             [DroidLabels.Types] = JsonSerializer.Serialize(wanted.Types, AppoxyJson.Default.IReadOnlyListProcessType),
-            [DroidLabels.Spec] = JsonSerializer.Serialize(spec with { GitAccess = null }, AppoxyJson.Default.DroidSpec),
+            [DroidLabels.Spec] = JsonSerializer.Serialize(Shown(spec), AppoxyJson.Default.DroidSpec),
+            [DroidLabels.Env] = "container",
         },
         HostConfig = new HostConfig
         {

@@ -16,6 +16,12 @@ internal static class DroidLabels
     /// <summary>The image's <see cref="ProcessType"/>s, as JSON.</summary>
     public const string Types = "appoxy.types";
 
-    /// <summary>The <see cref="DroidSpec"/> that the container was made for, as JSON.</summary>
+    /// <summary>
+    /// <c>container</c>: the values of the spec's env are only where Docker needs them, in the container's own environment. Labels are shown
+    /// by lists and events. None on containers of an older droidd, whose spec holds them.
+    /// </summary>
+    public const string Env = "appoxy.env";
+
+    /// <summary>The <see cref="DroidSpec"/> that the container was made for, as JSON, without what is secret of it.</summary>
     public const string Spec = "appoxy.spec";
 }

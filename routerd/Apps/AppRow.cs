@@ -16,7 +16,7 @@ internal sealed record AppRow
         """;
 
     private const string Select = $"""
-        select a.uid, a.name, a.generation, a.desired, a.settings, a.env, a.formation, a.created_at, r.role::text,
+        select a.uid, a.name, a.generation, a.desired, a.settings, a.formation, a.created_at, r.role::text,
                coalesce((select email from users where id = a.owner_id), (select name from teams where id = a.team_id)) as owner,
                (select min(server) from placements p where p.app_uid = a.uid) as server
         {FromSeen}
@@ -27,7 +27,6 @@ internal sealed record AppRow
     public long Generation { get; init; }
     public string Desired { get; init; } = "";
     public string Settings { get; init; } = "{}";
-    public string Env { get; init; } = "{}";
     public string Formation { get; init; } = "{}";
     public DateTime CreatedAt { get; init; }
 

@@ -1,6 +1,6 @@
-using System.Text.Json;
 using Appoxy.Routerd.Apps;
 using Appoxy.Routerd.Database;
+using Appoxy.Routerd.Sealing;
 using Appoxy.Routerd.Users;
 using Microsoft.AspNetCore.Http.HttpResults;
 using Npgsql;
@@ -34,12 +34,12 @@ internal static class DeploymentEndpoints
     }
 
     private static async Task<Accepted<Deployment>> CreateAsync(
-        string app, NewDeployment body, Caller caller, NpgsqlDataSource db, DeploymentRunner runner, Quotas quotas, CancellationToken cancel)
+        string app, NewDeployment body, Caller caller, NpgsqlDataSource db, SecretBox box, DeploymentRunner runner, Quotas quotas,
+        CancellationToken cancel)
     {
         var (source, builder) = Sources.Check(body, caller.Admin);
-        var json = JsonSerializer.Serialize(source, AppoxyJson.Default.DroidSource);
         var row = await AppRow.FindAsync(db, caller, app, cancel);
-        var begun = await NewDeployments.BeginAsync(row, new Begin(json, builder, caller.Admin, body.Rebuild == true), db, quotas, cancel);
+        var begun = await NewDeployments.BeginAsync(row, new Begin(source, builder, caller.Admin, body.Rebuild == true), db, box, quotas, cancel);
         runner.Wake();
         return TypedResults.Accepted($"/v1/apps/{row.Name}/deployments/{begun.Number}", begun.Show());
     }

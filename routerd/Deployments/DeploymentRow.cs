@@ -1,4 +1,5 @@
 using Appoxy.Routerd.Database;
+using Appoxy.Routerd.Sealing;
 using Npgsql;
 
 namespace Appoxy.Routerd.Deployments;
@@ -7,11 +8,12 @@ namespace Appoxy.Routerd.Deployments;
 internal sealed record DeploymentRow
 {
     public const string Columns =
-        "app_uid, number, source, builder, by_admin, state, error, reason, ahead, commit_id, rollback_to, created_at, finished_at";
+        "app_uid, number, source, sealed_url, builder, by_admin, state, error, reason, ahead, commit_id, rollback_to, created_at, finished_at";
 
     public string AppUid { get; init; } = "";
     public int Number { get; init; }
     public string Source { get; init; } = "{}";
+    public byte[]? SealedUrl { get; init; }
     public string Builder { get; init; } = "";
     public string State { get; init; } = "";
     public string? Error { get; init; }
@@ -35,6 +37,11 @@ internal sealed record DeploymentRow
             $"select {Columns} from deployments where app_uid = @uid and number = @number", new { uid, number }, cancel)
         ?? throw Problem.NotFound($"There is no deployment {number}.");
 
+    /// <summary>Its source with the password that the git address may hold.</summary>
+    /// <exception cref="Problem">503: the key is missing.</exception>
+    public DroidSource WholeSource(SecretBox box) =>
+        Sources.Whole(Postgres.FromJson(Source, AppoxyJson.Default.DroidSource), SealedUrl, box, AppUid, Number);
+
     /// <summary>As the API shows it: without the password that its git address may hold.</summary>
     public Deployment Show() => new()
     {
@@ -45,7 +52,7 @@ internal sealed record DeploymentRow
         Ahead = Ahead,
         RollbackTo = RollbackTo,
         Commit = CommitId,
-        Source = Sources.Masked(Postgres.FromJson(Source, AppoxyJson.Default.DroidSource)),
+        Source = Postgres.FromJson(Source, AppoxyJson.Default.DroidSource),
         Builder = Builder,
         CreatedAt = CreatedAt,
         FinishedAt = FinishedAt,

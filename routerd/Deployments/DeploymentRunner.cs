@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using Appoxy.Routerd.Database;
+using Appoxy.Routerd.Sealing;
 using Appoxy.Routerd.Servers;
 using Npgsql;
 
@@ -10,7 +11,7 @@ namespace Appoxy.Routerd.Deployments;
 /// the state at hand alone, so that a restart of routerd or of droidd at any moment changes nothing but the time it takes.
 /// </summary>
 internal sealed partial class DeploymentRunner(
-    NpgsqlDataSource db, DroidServers servers, ILogger<DeploymentRunner> log, TimeProvider time) : Rounds(TimeSpan.FromSeconds(1), log)
+    NpgsqlDataSource db, SecretBox box, DroidServers servers, ILogger<DeploymentRunner> log, TimeProvider time) : Rounds(TimeSpan.FromSeconds(1), log)
 {
     private const int LongestMinutes = 60;
     private static readonly TimeSpan LongestQueue = TimeSpan.FromHours(24);
@@ -74,7 +75,7 @@ internal sealed partial class DeploymentRunner(
     private async Task<bool> StepAsync(string uid, int number, Mismatch seen, CancellationToken cancel)
     {
         var row = await db.FirstAsync<StepRow>("""
-            select d.state, d.error, d.commit_id, d.ahead, d.cancel, d.created_at, d.started_at, d.source, a.generation, p.server
+            select d.state, d.error, d.commit_id, d.ahead, d.cancel, d.created_at, d.started_at, d.source, d.sealed_url, a.generation, p.server
             from deployments d join apps a on a.uid = d.app_uid join placements p on p.app_uid = d.app_uid
             where d.app_uid = @uid and d.number = @number and d.finished_at is null
             """, new { uid, number }, cancel);
@@ -110,7 +111,7 @@ internal sealed partial class DeploymentRunner(
                 update deployments set state = @State, error = @Error, commit_id = @Commit, ahead = @Ahead,
                   started_at = case when @State = 'queued' then started_at else coalesce(started_at, now()) end
                 where app_uid = @uid and number = @number and finished_at is null
-                """, new { now.State, Error = Clean(row, now.Error), now.Commit, now.Ahead, uid, number }, cancel);
+                """, new { now.State, Error = Clean(uid, number, row, now.Error), now.Commit, now.Ahead, uid, number }, cancel);
         }
         return false;
     }
@@ -174,7 +175,7 @@ internal sealed partial class DeploymentRunner(
         }
         await using var connection = await db.OpenConnectionAsync(cancel);
         await using var transaction = await connection.BeginTransactionAsync(cancel);
-        var values = new { uid, number, end.State, Error = Clean(row, end.Error), end.Reason, end.Commit, text = Clean(row, text) };
+        var values = new { uid, number, end.State, Error = Clean(uid, number, row, end.Error), end.Reason, end.Commit, text = Clean(uid, number, row, text) };
         // The app first, as everywhere, so that two transactions can't wait for each other.
         if (end.State != DeploymentStates.Live)
             await connection.RunAsync("update apps set generation = generation + 1 where uid = @uid", values, cancel);
@@ -193,9 +194,9 @@ internal sealed partial class DeploymentRunner(
         return true;
     }
 
-    private static string? Clean(StepRow row, string? text) => text is null
-        ? null
-        : Sources.Mask(Postgres.FromJson(row.Source, AppoxyJson.Default.DroidSource), text.Replace("\0", "", StringComparison.Ordinal));
+    private string? Clean(string uid, int number, StepRow row, string? text) => text is null ? null : Sources.Mask(
+        Sources.Whole(Postgres.FromJson(row.Source, AppoxyJson.Default.DroidSource), row.SealedUrl, box, uid, number),
+        text.Replace("\0", "", StringComparison.Ordinal));
 
     private sealed class Mismatch
     {
@@ -213,6 +214,7 @@ internal sealed partial class DeploymentRunner(
         public DateTime CreatedAt { get; init; }
         public DateTime? StartedAt { get; init; }
         public string Source { get; init; } = "{}";
+        public byte[]? SealedUrl { get; init; }
         public long Generation { get; init; }
         public string Server { get; init; } = "";
     }

@@ -1,5 +1,6 @@
 using Appoxy.Routerd.Apps;
 using Appoxy.Routerd.Database;
+using Appoxy.Routerd.Sealing;
 using Appoxy.Routerd.Servers;
 using Appoxy.Routerd.Users;
 using Microsoft.AspNetCore.Http.HttpResults;
@@ -14,7 +15,7 @@ namespace Appoxy.Routerd.Deployments;
 internal static class Rollback
 {
     public static async Task<Accepted<Deployment>> CreateAsync(
-        string app, NewRollback? body, Caller caller, NpgsqlDataSource db, DroidServers servers, DeploymentRunner runner,
+        string app, NewRollback? body, Caller caller, NpgsqlDataSource db, SecretBox box, DroidServers servers, DeploymentRunner runner,
         Quotas quotas, CancellationToken cancel)
     {
         var row = await AppRow.FindAsync(db, caller, app, cancel);
@@ -26,8 +27,8 @@ internal static class Rollback
         var target = body?.Deployment is { } number
             ? Wanted(row, number, live, kept)
             : Before(row, serving, live, kept);
-        var begin = new Begin(target.Source, target.Builder, target.ByAdmin, Rebuild: false, target.Number);
-        var begun = await NewDeployments.BeginAsync(row, begin, db, quotas, cancel);
+        var begin = new Begin(target.WholeSource(box), target.Builder, target.ByAdmin, Rebuild: false, target.Number);
+        var begun = await NewDeployments.BeginAsync(row, begin, db, box, quotas, cancel);
         runner.Wake();
         return TypedResults.Accepted($"/v1/apps/{row.Name}/deployments/{begun.Number}", begun.Show());
     }

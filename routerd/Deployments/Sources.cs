@@ -1,3 +1,5 @@
+using Appoxy.Routerd.Sealing;
+
 namespace Appoxy.Routerd.Deployments;
 
 /// <summary>What may be deployed, and how it is shown.</summary>
@@ -36,9 +38,23 @@ internal static class Sources
         }
     }
 
-    /// <summary>Without the password that a git address may hold.</summary>
-    public static DroidSource Masked(DroidSource source) =>
-        source.Git is { } git ? source with { Git = git with { Url = Mask(source, git.Url) } } : source;
+    /// <summary>An address as it is stored and shown, and the whole of it sealed, where it holds a password.</summary>
+    public static (string Shown, byte[]? Sealed) Sealed(string url, SecretBox box, SealedColumn column, params string[] row) =>
+        SourceRules.Secret(url) is { } secret ? (url.Replace(secret, Hidden, StringComparison.Ordinal), box.Seal(url, column, row)) : (url, null);
+
+    /// <summary>The same of a deployment's source.</summary>
+    public static (DroidSource Shown, byte[]? Sealed) Sealed(DroidSource source, SecretBox box, string uid, int number)
+    {
+        if (source.Git is not { } git)
+            return (source, null);
+        var (shown, url) = Sealed(git.Url, box, SealedColumn.DeploymentUrl, uid, $"{number}");
+        return (source with { Git = git with { Url = shown } }, url);
+    }
+
+    /// <summary>A deployment's source as it was given.</summary>
+    /// <exception cref="Problem">503: the key is missing.</exception>
+    public static DroidSource Whole(DroidSource shown, byte[]? sealedUrl, SecretBox box, string uid, int number) => sealedUrl is null ? shown
+        : shown with { Git = shown.Git! with { Url = box.Open(sealedUrl, SealedColumn.DeploymentUrl, uid, $"{number}") } };
 
     /// <summary>A text about this source without its password.</summary>
     public static string Mask(DroidSource source, string text) =>

@@ -1,5 +1,6 @@
 using Appoxy.Routerd.Apps;
 using Appoxy.Routerd.Database;
+using Appoxy.Routerd.Sealing;
 using Appoxy.Routerd.Users;
 using Microsoft.AspNetCore.Http.HttpResults;
 using Npgsql;
@@ -33,15 +34,15 @@ internal static class GitAccessEndpoints
 
     /// <summary>The app's key, made if there is none yet.</summary>
     private static async Task<Ok<DeployKey>> MakeKeyAsync(
-        string app, Caller caller, NpgsqlDataSource db, GitRepositories repositories, CancellationToken cancel)
+        string app, Caller caller, NpgsqlDataSource db, SecretBox box, GitRepositories repositories, CancellationToken cancel)
     {
         var row = await AppRow.FindAsync(db, caller, app, cancel);
         if (await FindKeyAsync(db, row, cancel) is { } there)
             return TypedResults.Ok(there);
         var (privateKey, publicKey) = await SshKey.NewAsync(repositories, $"appoxy-{row.Name}", cancel);
         await db.RunAsync("""
-            insert into deploy_keys (app_uid, private_key, public_key) values (@Uid, @privateKey, @publicKey) on conflict (app_uid) do nothing
-            """, new { row.Uid, privateKey, publicKey }, cancel);
+            insert into deploy_keys (app_uid, sealed_private_key, public_key) values (@Uid, @sealed_, @publicKey) on conflict (app_uid) do nothing
+            """, new { row.Uid, sealed_ = box.Seal(privateKey, SealedColumn.DeployKey, row.Uid), publicKey }, cancel);
         return TypedResults.Ok((await FindKeyAsync(db, row, cancel))!);
     }
 
@@ -65,7 +66,7 @@ internal static class GitAccessEndpoints
     }
 
     private static async Task<Ok<GitAuth>> SetAsync(
-        string app, string host, NewGitAuth body, Caller caller, NpgsqlDataSource db, CancellationToken cancel)
+        string app, string host, NewGitAuth body, Caller caller, NpgsqlDataSource db, SecretBox box, CancellationToken cancel)
     {
         host = host.ToLowerInvariant();
         if (!SourceRules.IsGitHost(host))
@@ -79,10 +80,10 @@ internal static class GitAccessEndpoints
             >= MaxHosts)
             throw Problem.BadRequest($"An app has passwords for {MaxHosts} git hosts at most.");
         var stored = await db.FirstAsync<AuthRow>("""
-            insert into git_passwords (app_uid, host, username, password) values (@Uid, @host, @username, @password)
-            on conflict (app_uid, host) do update set username = excluded.username, password = excluded.password, created_at = now()
+            insert into git_passwords (app_uid, host, username, sealed_password) values (@Uid, @host, @username, @sealed_)
+            on conflict (app_uid, host) do update set username = excluded.username, sealed_password = excluded.sealed_password, created_at = now()
             returning host, username, created_at
-            """, new { row.Uid, host, username, password }, cancel);
+            """, new { row.Uid, host, username, sealed_ = box.Seal(password, SealedColumn.GitPassword, row.Uid, host) }, cancel);
         return TypedResults.Ok(new GitAuth(stored!.Host, stored.Username, stored.CreatedAt));
     }
 

@@ -5,6 +5,7 @@ using System.Text.Json;
 using Appoxy.Routerd.Apps;
 using Appoxy.Routerd.Database;
 using Appoxy.Routerd.Deployments;
+using Appoxy.Routerd.Sealing;
 using Appoxy.Routerd.Droids;
 using Appoxy.Routerd.Servers;
 using Appoxy.Routerd.Users;
@@ -35,8 +36,8 @@ internal sealed class GitPush(AppRow app, Caller caller, string file, Dictionary
 /// deployed there and then, the pusher sees its log, and the push is taken only if it went live; other branches are kept.
 /// </summary>
 internal sealed partial class GitPushes(
-    GitRepositories repositories, RouterdSettings settings, NpgsqlDataSource db, DroidServers servers, DeploymentRunner runner,
-    Quotas quotas, UploadStore uploads, ILogger<GitPushes> log)
+    GitRepositories repositories, RouterdSettings settings, NpgsqlDataSource db, SecretBox box, DroidServers servers,
+    DeploymentRunner runner, Quotas quotas, UploadStore uploads, ILogger<GitPushes> log)
 {
     private const int MaxHookBody = 256 << 10;
     private const string Header = "X-Appoxy-Push";
@@ -131,8 +132,7 @@ internal sealed partial class GitPushes(
         await answer.SayAsync($"-----> Taking commit {commit[..12]}", cancel);
         var upload = await UploadAsync(app, commit, git, cancel);
         var source = new DroidSource { Upload = upload, Commit = commit };
-        var begun = await NewDeployments.BeginAsync(app, new Begin(JsonSerializer.Serialize(source, AppoxyJson.Default.DroidSource), "auto",
-            push.Caller.Admin, Rebuild: false), db, quotas, cancel);
+        var begun = await NewDeployments.BeginAsync(app, new Begin(source, "auto", push.Caller.Admin, Rebuild: false), db, box, quotas, cancel);
         runner.Wake();
         await answer.SayAsync($"-----> Deployment {begun.Number} of {app.Name}", cancel);
         await DeploymentLog.CopyAsync(app, begun, follow: true, answer, db, servers, cancel);

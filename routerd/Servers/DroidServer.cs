@@ -46,6 +46,10 @@ internal sealed partial class DroidServer(string name, string address, NodeIdent
     public Task<IReadOnlyList<DroidStatus>> ListAsync(CancellationToken cancel) =>
         AskAsync(HttpMethod.Get, "droids", null, AppoxyJson.Default.IReadOnlyListDroidStatus, Quick, cancel);
 
+    /// <summary>What its droidd finds wrong there.</summary>
+    public Task<DroidServerFindings> ExamineAsync(CancellationToken cancel) =>
+        AskAsync(HttpMethod.Get, "doctor", null, AppoxyJson.Default.DroidServerFindings, Quick, cancel);
+
     public Task<ServerStatus> StatusAsync(CancellationToken cancel) =>
         AskAsync(HttpMethod.Get, "server", null, AppoxyJson.Default.ServerStatus, Quick, cancel);
 

@@ -4,6 +4,7 @@ using System.Text.Json.Serialization;
 using Appoxy.Cluster;
 using Appoxy.Routerd.Database;
 using Appoxy.Routerd.Droids;
+using Appoxy.Routerd.Sealing;
 using Npgsql;
 
 namespace Appoxy.Routerd.Servers;
@@ -19,6 +20,7 @@ internal sealed partial class DroidServers : IDisposable
 
     private readonly RouterdSettings settings;
     private readonly NpgsqlDataSource db;
+    private readonly SecretBox box;
     private readonly ILogger<DroidServers> log;
     private readonly NodeIdentity? identity;
     private readonly string file;
@@ -27,9 +29,10 @@ internal sealed partial class DroidServers : IDisposable
     private volatile IReadOnlyList<ServerSettings> known;
     private bool registered;
 
-    public DroidServers(RouterdSettings settings, NpgsqlDataSource db, ILogger<DroidServers> log, NodeIdentity? identity = null)
+    public DroidServers(
+        RouterdSettings settings, NpgsqlDataSource db, SecretBox box, ILogger<DroidServers> log, NodeIdentity? identity = null)
     {
-        (this.settings, this.db, this.log, this.identity) = (settings, db, log, identity);
+        (this.settings, this.db, this.box, this.log, this.identity) = (settings, db, box, log, identity);
         file = Path.Combine(settings.Nginx.Root, "servers.json");
         known = Merge(ReadFile(), settings.Servers);
     }
@@ -91,7 +94,7 @@ internal sealed partial class DroidServers : IDisposable
         await using var held = await HoldAsync(uid, cancel);
         for (var again = false; ; again = true)
         {
-            if (await Spec.WantedAsync(held.Connection, uid, cancel) is not (var server, { } spec))
+            if (await Spec.WantedAsync(held.Connection, uid, box, cancel) is not (var server, { } spec))
                 return null;
             try
             {
@@ -116,7 +119,7 @@ internal sealed partial class DroidServers : IDisposable
     public async Task<DroidStatus?> PutToAsync(string uid, string server, Func<DroidSpec, DroidSpec?> change, CancellationToken cancel)
     {
         await using var held = await HoldAsync(uid, cancel);
-        return await Spec.WantedAsync(held.Connection, uid, cancel) is (_, { } spec) && change(spec) is { } changed
+        return await Spec.WantedAsync(held.Connection, uid, box, cancel) is (_, { } spec) && change(spec) is { } changed
             ? await this[server].PutAsync(changed, cancel)
             : null;
     }

@@ -1,6 +1,7 @@
 using System.Threading.RateLimiting;
 using Appoxy.Routerd.Audits;
 using Appoxy.Routerd.Database;
+using Appoxy.Routerd.Sealing;
 using Appoxy.Routerd.Users;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.AspNetCore.Http.HttpResults;
@@ -30,7 +31,7 @@ internal static class WebhookDeliveries
     public static void MapWebhookDeliveries(this WebApplication app) => app.MapPost("/v1/hooks/{app}/{id}", TakeAsync).OpenToAll();
 
     private static async Task<Accepted<WebhookAnswer>> TakeAsync(
-        string app, string id, HttpContext http, NpgsqlDataSource db, WebhookDeployments deployments, CancellationToken cancel)
+        string app, string id, HttpContext http, NpgsqlDataSource db, SecretBox box, WebhookDeployments deployments, CancellationToken cancel)
     {
         using var sender = Senders.AttemptAcquire(ClientAddress.Network(ClientAddress.Of(http)));
         if (!sender.IsAcquired)
@@ -45,7 +46,7 @@ internal static class WebhookDeliveries
         using var turn = Hooks.AttemptAcquire(hook.Id);
         if (!turn.IsAcquired)
             throw Problem.TooMany("Too many deliveries of this webhook; wait a minute.");
-        var push = await ReadAsync(http, hook, cancel);
+        var push = await ReadAsync(http, hook, hook.Secret(box), cancel);
         var result = await NoteAsync(db, hook, push, cancel);
         if (result.StartsWith(Deploys, StringComparison.Ordinal))
         {
@@ -60,7 +61,7 @@ internal static class WebhookDeliveries
     }
 
     /// <summary>The delivery, once its signature is found right.</summary>
-    private static async Task<WebhookPush> ReadAsync(HttpContext http, WebhookRow hook, CancellationToken cancel)
+    private static async Task<WebhookPush> ReadAsync(HttpContext http, WebhookRow hook, string secret, CancellationToken cancel)
     {
         http.Features.GetRequiredFeature<IHttpMaxRequestBodySizeFeature>().MaxRequestBodySize = 2 * MaxBody;
         using var bound = CancellationTokenSource.CreateLinkedTokenSource(cancel);
@@ -79,7 +80,7 @@ internal static class WebhookDeliveries
             if (body.Length > MaxBody)
                 throw TooLong();
             var bytes = body.GetBuffer().AsMemory(0, (int)body.Length);
-            return WebhookPush.IsSigned(http.Request.Headers, bytes.Span, hook.Secret)
+            return WebhookPush.IsSigned(http.Request.Headers, bytes.Span, secret)
                 ? WebhookPush.Read(http.Request.Headers, http.Request.ContentType, bytes)
                 : throw new Problem(401, "The signature is missing or wrong: is the secret the one that was shown when the webhook was made?");
         }

@@ -1,7 +1,7 @@
-using System.Text.Json;
 using Appoxy.Routerd.Apps;
 using Appoxy.Routerd.Database;
 using Appoxy.Routerd.Deployments;
+using Appoxy.Routerd.Sealing;
 using Appoxy.Routerd.Users;
 using Npgsql;
 
@@ -12,7 +12,7 @@ namespace Appoxy.Routerd.Webhooks;
 /// of the branch is deployed. The note is in Postgres, so that none is lost when routerd is ended.
 /// </summary>
 internal sealed partial class WebhookDeployments(
-    NpgsqlDataSource db, DeploymentRunner runner, Quotas quotas, ILogger<WebhookDeployments> log) : Rounds(TimeSpan.FromSeconds(2), log)
+    NpgsqlDataSource db, SecretBox box, DeploymentRunner runner, Quotas quotas, ILogger<WebhookDeployments> log) : Rounds(TimeSpan.FromSeconds(2), log)
 {
     private static readonly TimeSpan Remembered = TimeSpan.FromDays(30);
     private static readonly TimeSpan PruneEvery = TimeSpan.FromHours(1);
@@ -26,7 +26,7 @@ internal sealed partial class WebhookDeployments(
             pruned = DateTime.UtcNow;
         }
         var due = await db.ListAsync<Due>("""
-            select distinct on (w.app_uid) w.id, w.url, w.branch, w.pending, a.uid, a.name, coalesce(u.role, '') as role
+            select distinct on (w.app_uid) w.id, w.url, w.sealed_url, w.branch, w.pending, a.uid, a.name, coalesce(u.role, '') as role
             from webhooks w join apps a on a.uid = w.app_uid left join users u on u.id = w.created_by and u.disabled_at is null
             where w.pending is not null and not exists (select 1 from deployments where app_uid = w.app_uid and finished_at is null)
             order by w.app_uid, w.last_at limit 100
@@ -41,16 +41,16 @@ internal sealed partial class WebhookDeployments(
         string result;
         try
         {
+            var url = hook.SealedUrl is { } whole ? box.Open(whole, SealedColumn.WebhookUrl, hook.Id, hook.Uid) : hook.Url;
             // The branch and not the commit: what a replayed delivery names may be long past.
-            var (source, builder) = Sources.Check(new NewDeployment(new DroidSource { Git = new GitSource(hook.Url, hook.Branch) }), admin);
-            var json = JsonSerializer.Serialize(source, AppoxyJson.Default.DroidSource);
+            var (source, builder) = Sources.Check(new NewDeployment(new DroidSource { Git = new GitSource(url, hook.Branch) }), admin);
             var begun = await NewDeployments.BeginAsync(new AppRow { Uid = hook.Uid, Name = hook.Name },
-                new Begin(json, builder, admin, Rebuild: false), db, quotas, cancel);
+                new Begin(source, builder, admin, Rebuild: false), db, box, quotas, cancel);
             result = $"deployment {begun.Number} for {hook.Pending[..12]}";
             LogBegun(log, hook.Uid, begun.Number);
             runner.Wake();
         }
-        catch (Problem e) when (e.Status == 409)
+        catch (Problem e) when (e.Status is 409 or 503)
         {
             return;
         }
@@ -66,6 +66,7 @@ internal sealed partial class WebhookDeployments(
     {
         public string Id { get; init; } = "";
         public string Url { get; init; } = "";
+        public byte[]? SealedUrl { get; init; }
         public string Branch { get; init; } = "";
         public string Pending { get; init; } = "";
         public string Uid { get; init; } = "";
