@@ -4,9 +4,11 @@ set -Eeuo pipefail
 umask 022
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 SOURCE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
-declare -A given=() conf=()
+declare -A given=() conf=() saved=()
 P='' VERB=provision DRY=no DEBIAN_NGINX=/usr/sbin/nginx
-for part in packages publish supervisor stores daemons cluster sample; do
+# shellcheck disable=SC2034 # backup.sh uses it
+CALLED_FROM=$PWD
+for part in packages publish supervisor stores daemons cluster sample backup; do
   # shellcheck source=/dev/null
   . "$SOURCE/provision/$part.sh"
 done
@@ -15,6 +17,8 @@ usage() {
   cat <<'EOF'
 usage: provision.sh [option…]                                   set up this machine, or bring it up to date
        provision.sh [--prefix DIR] --stop | --start | --status | --uninstall
+       provision.sh [--prefix DIR] --backup FILE [--volumes] [--images] [--passphrase-file F]
+       provision.sh [--prefix DIR] --restore FILE [--force] [--passphrase-file F] [option…]
 
   --prefix DIR        keep everything but Debian's packages below DIR; several copies can share a machine
   --http-port N       where visitors come in (80)
@@ -33,6 +37,8 @@ usage: provision.sh [option…]                                   set up this ma
 
 Options that were given once are remembered. --stop stops the droids too, --start brings back what ran,
 --status exits 1 when something is down, --uninstall removes all of it but Debian's packages.
+--backup saves all that is known and kept here in one file, with --volumes what apps keep, with --images what was built;
+--restore makes a fresh machine the same again, or with --force one that has other apps. See docs/backup.md.
 EOF
 }
 
@@ -55,9 +61,16 @@ parse() {
       --sample) given[sample]=yes ;;
       --no-sample) given[sample]=no ;;
       --dry-run) DRY=yes ;;
-      --stop | --start | --status | --uninstall)
-        [[ $VERB == provision ]] || bad_usage "give one of --stop, --start, --status and --uninstall"
-        VERB=${1#--} ;;
+      --stop | --start | --status | --uninstall | --backup | --restore)
+        [[ $VERB == provision ]] || bad_usage "give one of --stop, --start, --status, --uninstall, --backup and --restore"
+        VERB=${1#--}
+        [[ $VERB != backup && $VERB != restore ]] || { (($# > 1)) || bad_usage "$1 needs a file"; saved[file]=$2; shift; } ;;
+      --volumes | --images | --force) saved[${1#--}]=yes ;;
+      --passphrase-file)
+        (($# > 1)) || bad_usage "$1 needs a value"
+        saved[passphrase-file]=$(realpath -m "$2")
+        [[ -s $2 ]] || bad_usage "--passphrase-file $2: there is nothing in it"
+        shift ;;
       -h | --help) usage; exit 0 ;;
       *) bad_usage "what is '$1'?" ;;
     esac
@@ -68,7 +81,8 @@ parse() {
     check_prefix
     unset 'given[prefix]'
   fi
-  [[ $VERB == provision || ${#given[@]} -eq 0 && $DRY == no ]] || bad_usage "--$VERB goes with --prefix alone"
+  [[ $VERB == provision || $VERB == restore && $DRY == no || ${#given[@]} -eq 0 && $DRY == no ]] || bad_usage "--$VERB goes with --prefix alone"
+  [[ $VERB == backup || $VERB == restore || ${#saved[@]} -eq 0 ]] || bad_usage "--${!saved[*]} goes with --backup or --restore"
 }
 
 # shellcheck disable=SC2034 # the parts use them
@@ -447,7 +461,7 @@ main() {
   load_settings
   cd /
   if [[ $VERB != provision ]]; then
-    [[ -e $ETC/provision.conf || $VERB == uninstall ]] || die "nothing is installed below ${P:-/}"
+    [[ -e $ETC/provision.conf || $VERB == uninstall || $VERB == restore ]] || die "nothing is installed below ${P:-/}"
     if has docker; then
       conf[docker]=${conf[docker]:-$([[ -n $P ]] && echo own || echo machine)}
       choose_docker
