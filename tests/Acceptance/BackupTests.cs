@@ -121,6 +121,8 @@ public sealed class BackupTests(Install install)
             var restored = await one.ProvisionAsync("--prefix", one.Prefix, "--restore", file, "--passphrase-file", file + ".passphrase",
                 "--http-port", $"{one.HttpPort}", "--https-port", $"{Install.FreePort()}", "--console-port", $"{one.ConsolePort}");
             Assert.True(restored.ExitCode == 0, restored.ToString());
+            // Its stores have ports of their own now: reads install.json anew.
+            _ = one.Pid("routerd");
             await Install.EventuallyAsync(async () => (await one.GetAsync("from-git.example.org", "/cgi-bin/env")).Status == HttpStatusCode.OK
                 && (await one.GetAsync("from-folder.example.org", "/cgi-bin/env")).Status == HttpStatusCode.OK
                 && (await one.GetAsync("hello.localhost")).Status == HttpStatusCode.OK, TimeSpan.FromMinutes(2));
