@@ -45,7 +45,7 @@ builder.Services.AddSingleton(TimeProvider.System);
 builder.Services.AddSingleton(s => new DockerClientBuilder()
     .WithEndpoint(new Uri(s.GetRequiredService<DroiddSettings>().Docker)).WithTimeout(TimeSpan.FromMinutes(2)).Build());
 builder.Services.AddSingleton<Firewall>().AddSingleton<DroidContainers>();
-builder.Services.AddSingleton<DockerEvents>();
+builder.Services.AddSingleton<DockerEvents>().AddSingleton<DockerPulse>();
 builder.Services.AddSingleton<DroidImages>();
 builder.Services.AddSingleton<DroidDict>();
 builder.Services.AddSingleton<AccessLog>().AddSingleton<DroidLogs>();

@@ -17,7 +17,9 @@ internal sealed partial class DockerEvents(DockerClient docker, ILogger<DockerEv
     // What one act does comes as several events, and a droid that was just woken has a visitor who goes first.
     private static readonly TimeSpan Settle = TimeSpan.FromMilliseconds(500);
 
-    private static readonly string[] Actions = ["die", "start", "pause", "unpause", "destroy"];
+    // What a process does, and what somebody may do by hand to its container.
+    private static readonly string[] Actions =
+        ["die", "start", "pause", "unpause", "destroy", "create", "rename", "update", "connect", "disconnect"];
 
     private readonly ConcurrentDictionary<string, bool> touched = new();
     private readonly SemaphoreSlim told = new(0, 1);
@@ -65,7 +67,14 @@ internal sealed partial class DockerEvents(DockerClient docker, ILogger<DockerEv
 
     private void Take(Message message)
     {
-        if (message.Type == "network")
+        if (message.Type == "network" && message.Action is "connect" or "disconnect")
+        {
+            // Of a network that is removed the same is told without a container.
+            if (message.Actor?.Attributes?.TryGetValue("container", out var container) != true)
+                return;
+            touched[container!] = true;
+        }
+        else if (message.Type == "network")
             all = true;
         else if (message.Actor?.ID is { } id && message.Actor.Attributes?.ContainsKey(DroidLabels.Spec) == true)
             touched[id] = true;

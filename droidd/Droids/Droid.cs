@@ -1,5 +1,6 @@
 using System.Net;
 using Appoxy.Droidd.Builds;
+using Appoxy.Droidd.Isolation;
 using Appoxy.Droidd.LocalNginx;
 using Appoxy.Droidd.Snooze;
 using Docker.DotNet;
@@ -20,7 +21,8 @@ internal enum WakeOutcome
 /// <param name="Container">The container that it runs in.</param>
 /// <param name="State">One of <see cref="DroidStates"/>.</param>
 /// <param name="Since">Since when.</param>
-internal sealed record DroidProcess(DroidContainer Container, string State, DateTimeOffset Since)
+/// <param name="Stamp">The same as a timestamp of the clock that never jumps.</param>
+internal sealed record DroidProcess(DroidContainer Container, string State, DateTimeOffset Since, long Stamp)
 {
     /// <summary>Why it ended last.</summary>
     public string? Error { get; init; }
@@ -54,6 +56,10 @@ internal sealed partial class Droid(
     /// <summary>How long visitors wait in the hook for requests in flight to end; then the droid stays awake for them.</summary>
     private static readonly TimeSpan Courtesy = TimeSpan.FromMilliseconds(500);
     private static readonly TimeSpan LongestBackOff = TimeSpan.FromMinutes(2);
+
+    /// <summary>How long a wake waits for a Docker that is being started again.</summary>
+    private static readonly TimeSpan DockerRestart = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan DockerRetry = TimeSpan.FromMilliseconds(250);
 
     private const string NotYet = "is not ready yet";
 
@@ -138,7 +144,7 @@ internal sealed partial class Droid(
             "paused" => DroidStates.Paused,
             "restarting" => DroidStates.Crashed,
             _ => asleep,
-        }, ActiveSince)));
+        }, ActiveSince, ActiveStamp)));
         var webs = processes.Where(p => p.IsWeb).Select(p => p.State).ToList();
         await BecomeAsync(new[] { DroidStates.Running, DroidStates.Paused, DroidStates.Crashed }.FirstOrDefault(webs.Contains) ?? asleep, null, cancel);
     }
@@ -173,23 +179,39 @@ internal sealed partial class Droid(
     {
         using var bound = CancellationTokenSource.CreateLinkedTokenSource(lifetime.Token);
         bound.CancelAfter(TimeSpan.FromMinutes(15));
-        try
+        for (var began = time.GetTimestamp(); ;)
         {
-            using var held = await HoldAsync(bound.Token);
-            if (Live is null || State is null or DroidStates.Stopped || (State == DroidStates.Crashed && time.GetTimestamp() < retryAt))
-                return WakeOutcome.Unavailable;
-            if (State == DroidStates.Running && !failed)
+            try
             {
-                await TellDictAsync(DroidStates.Running, bound.Token);
-                return WakeOutcome.Ready;
+                using (await HoldAsync(bound.Token))
+                    return await WakeHeldAsync(failed, bound.Token);
             }
-            return await StartAsync(bound.Token) ? WakeOutcome.Ready : WakeOutcome.Unavailable;
+            catch (Exception e) when (e is HttpRequestException or IOException and not IsolationException && time.GetElapsedTime(began) < DockerRestart)
+            {
+                // Docker is away, most likely for a moment.
+                await Task.Delay(DockerRetry, time, bound.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            }
+            catch (Exception e) when (e is DockerApiException or HttpRequestException or TimeoutException or OperationCanceledException or IOException)
+            {
+                LogWakeFailed(log, uid, e.Message);
+                return WakeOutcome.Unavailable;
+            }
         }
-        catch (Exception e) when (e is DockerApiException or HttpRequestException or TimeoutException or OperationCanceledException or IOException)
-        {
-            LogWakeFailed(log, uid, e.Message);
+    }
+
+    private async Task<WakeOutcome> WakeHeldAsync(bool failed, CancellationToken cancel)
+    {
+        if (Live is null || State is null or DroidStates.Stopped || (State == DroidStates.Crashed && time.GetTimestamp() < retryAt))
             return WakeOutcome.Unavailable;
+        if (State == DroidStates.Running && !failed)
+        {
+            await TellDictAsync(DroidStates.Running, cancel);
+            return WakeOutcome.Ready;
         }
+        // It may run well, and have been taken off its network by hand.
+        if (State == DroidStates.Running)
+            await Task.WhenAll(processes.Where(p => p.IsWeb).Select(p => ReconnectAsync(p, cancel)));
+        return await StartAsync(cancel) ? WakeOutcome.Ready : WakeOutcome.Unavailable;
     }
 
     /// <summary>
@@ -396,7 +418,7 @@ internal sealed partial class Droid(
         var old = processes.Select(p => p.Container).ToList();
         if (old.FindIndex(c => c.Name == uid) is var at and >= 0)
         {
-            await containers.RemoveAsync(uid + ".old", cancel);
+            // One that still drains after the switch before this one has its name moved out of the way, and its time to the end.
             await containers.RenameAsync(old[at].Id, uid + ".old", cancel);
             old[at] = old[at] with { Name = uid + ".old" };
             Replace(old[at].Id, old[at]);
@@ -404,9 +426,9 @@ internal sealed partial class Droid(
         // The one step by which all of the release serve: after a droidd that was killed, those go with it that are of its release.
         var first = next.First(c => c.Name == uid + ".next");
         await containers.RenameAsync(first.Id, uid, cancel);
-        var now = time.GetUtcNow();
+        var (now, stamp) = (time.GetUtcNow(), time.GetTimestamp());
         var state = asleep ? DroidStates.Snoozed : DroidStates.Running;
-        processes = InOrder(next.Select(c => new DroidProcess(c.Id == first.Id ? c with { Name = uid } : c, state, now)));
+        processes = InOrder(next.Select(c => new DroidProcess(c.Id == first.Id ? c with { Name = uid } : c, state, now, stamp)));
         (Starts, failures, evictions, ranOutOfMemory) = (asleep ? 0 : 1, 0, 0, null);
         Activate();
         await BecomeAsync(state, null, cancel);
@@ -426,7 +448,7 @@ internal sealed partial class Droid(
         if (ready && !awake)
             await PutToSleepAsync(made.Id, State == DroidStates.Paused ? DroidStates.Paused : DroidStates.Snoozed, cancel);
         var state = ready && awake ? DroidStates.Running : State is DroidStates.Running or DroidStates.Crashed ? DroidStates.Snoozed : State!;
-        processes = InOrder(processes.Append(new DroidProcess(made, state, time.GetUtcNow())));
+        processes = InOrder(processes.Append(new DroidProcess(made, state, time.GetUtcNow(), time.GetTimestamp())));
         await BecomeAsync(State!, Error, cancel);
         return true;
     }
@@ -550,10 +572,9 @@ internal sealed partial class Droid(
     {
         lock (wakeLock)
         {
-            processes = [.. processes.Select(p => p.Name != name ? p : p with
-            {
-                State = state, Error = error, Restarts = restarts ?? p.Restarts, Since = p.State == state && restarts is null ? p.Since : time.GetUtcNow(),
-            })];
+            processes = [.. processes.Select(p => p.Name != name ? p
+                : p.State == state && restarts is null ? p with { Error = error }
+                : p with { State = state, Error = error, Restarts = restarts ?? p.Restarts, Since = time.GetUtcNow(), Stamp = time.GetTimestamp() })];
         }
     }
 

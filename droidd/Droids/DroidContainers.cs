@@ -17,7 +17,7 @@ namespace Appoxy.Droidd.Droids;
 /// it. The release command's is <c>uid.release</c>.
 /// </param>
 /// <param name="ImageId">Docker's image id.</param>
-/// <param name="Address"><c>ip:port</c> on droid-net.</param>
+/// <param name="Address"><c>ip:port</c> on droid-net; without the ip where nobody knows it any more.</param>
 /// <param name="State">Docker's word: created, running, paused, restarting, exited, dead.</param>
 /// <param name="Spec">What it was made for.</param>
 internal sealed record DroidContainer(string Id, string Name, string ImageId, string Address, string State, DroidSpec Spec)
@@ -33,6 +33,9 @@ internal sealed record DroidContainer(string Id, string Name, string ImageId, st
 
     /// <summary>All process types of its image.</summary>
     public IReadOnlyList<ProcessType> Types { get; init; } = BuiltImage.WebAlone;
+
+    /// <summary>Whether droid-net at its address is all of its networks.</summary>
+    public bool IsConnected { get; init; } = true;
 
     public bool IsWeb => Type.Type == ProcessType.Web;
 
@@ -62,12 +65,15 @@ internal sealed record NewContainer(DroidSpec Spec, string ImageId, IReadOnlyLis
 internal sealed record ContainerState(bool Running, bool Paused, bool Restarting, bool OutOfMemory, long ExitCode, long Restarts);
 
 /// <summary>The droids' containers in Docker. They are known by their labels, so that Docker's list is the whole truth.</summary>
-internal sealed class DroidContainers(DockerClient docker, DroiddSettings settings, Firewall firewall, DroidVolumes volumes)
+internal sealed partial class DroidContainers(DockerClient docker, DroiddSettings settings, Firewall firewall, DroidVolumes volumes)
 {
     /// <summary>Where an app listens that says nothing else.</summary>
     public const int DefaultPort = 7000;
 
     private const long MostOpenFiles = 65536;
+
+    /// <summary>A deployment outlives a Docker that hangs for a while; what else waits for Docker goes by <see cref="DockerPulse"/>.</summary>
+    private static readonly TimeSpan Quick = TimeSpan.FromSeconds(30);
 
     // More than droidd's own, dockerd may not be allowed to give; both have theirs from the same supervisor.
     private static readonly long OpenFiles = Math.Min(MostOpenFiles, File.ReadLines("/proc/self/limits")
@@ -79,17 +85,10 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
     private readonly ConcurrentDictionary<string, IReadOnlyDictionary<string, string>> environments = new();
     private uint lastOffset;
 
-    /// <summary>The droids' containers: all, or of these ids.</summary>
+    /// <summary>The droids' containers: all, or of these ids. Those that somebody took off droid-net are among them.</summary>
     public async Task<IReadOnlyList<DroidContainer>> ListAsync(CancellationToken cancel, IReadOnlyCollection<string>? ids = null)
     {
-        var filters = new Dictionary<string, IDictionary<string, bool>>
-        {
-            ["label"] = new Dictionary<string, bool> { [DroidLabels.Spec] = true },
-            ["network"] = new Dictionary<string, bool> { [settings.Network] = true },
-        };
-        if (ids is not null)
-            filters["id"] = ids.ToDictionary(id => id, _ => true);
-        var found = await docker.Containers.ListContainersAsync(new() { All = true, Filters = filters }, cancel);
+        var found = (await ListAllAsync(ids, cancel)).Where(IsOurs).ToList();
         if (ids is null)
         {
             foreach (var gone in environments.Keys.Except(found.Select(c => c.ID)).ToList())
@@ -97,11 +96,35 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
         }
         var read = new DroidContainer?[found.Count];
         await Parallel.ForAsync(0, found.Count, new ParallelOptions { MaxDegreeOfParallelism = 8, CancellationToken = cancel }, async (i, _) =>
-        {
-            if (Read(found[i]) is { } container)
-                read[i] = found[i].Labels.ContainsKey(DroidLabels.Env) ? await WithEnvAsync(container, cancel) : container;
-        });
+            read[i] = found[i].Labels.ContainsKey(DroidLabels.Env) ? await WithEnvAsync(Read(found[i]), cancel) : Read(found[i]));
         return [.. read.OfType<DroidContainer>()];
+    }
+
+    /// <summary>All containers of droids in this Docker, also of another Appoxy.</summary>
+    private async Task<IList<ContainerListResponse>> ListAllAsync(IReadOnlyCollection<string>? ids, CancellationToken cancel)
+    {
+        var filters = new Dictionary<string, IDictionary<string, bool>> { ["label"] = new Dictionary<string, bool> { [DroidLabels.Spec] = true } };
+        if (ids is not null)
+            filters["id"] = ids.ToDictionary(id => id, _ => true);
+        return await QuickAsync(c => docker.Containers.ListContainersAsync(new() { All = true, Filters = filters }, c), cancel);
+    }
+
+    private bool IsOurs(ContainerListResponse c) => c.Labels.TryGetValue(DroidLabels.Owner, out var owner) ? owner == settings.DataDir
+        : c.HostConfig?.NetworkMode == settings.Network || c.NetworkSettings?.Networks?.ContainsKey(settings.Network) == true;
+
+    /// <summary>Bounds what Docker answers at once, unless it hangs.</summary>
+    private static async Task<T> QuickAsync<T>(Func<CancellationToken, Task<T>> ask, CancellationToken cancel)
+    {
+        using var bound = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        bound.CancelAfter(Quick);
+        try
+        {
+            return await ask(bound.Token);
+        }
+        catch (OperationCanceledException) when (!cancel.IsCancellationRequested)
+        {
+            throw new TimeoutException($"Docker does not answer within {Quick.TotalSeconds:0} s");
+        }
     }
 
     /// <summary>With the values of its environment, which Docker tells of one container at a time; null where it is gone by now.</summary>
@@ -133,13 +156,15 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
             ? spec.Source with { Git = git with { Url = git.Url.Replace(secret, "***", StringComparison.Ordinal) } } : spec.Source,
     };
 
-    private DroidContainer? Read(ContainerListResponse c)
+    private DroidContainer Read(ContainerListResponse c)
     {
-        if (c.NetworkSettings?.Networks.TryGetValue(settings.Network, out var endpoint) is not true)
-            return null;
         var spec = JsonSerializer.Deserialize(c.Labels[DroidLabels.Spec], AppoxyJson.Default.DroidSpec)!;
-        var ip = endpoint.IPAMConfig?.IPv4Address is { Length: > 0 } fixedIp ? fixedIp : endpoint.IPAddress;
-        var container = new DroidContainer(c.ID, c.Names[0].TrimStart('/'), c.ImageID, $"{ip}:{spec.Port}", c.State, spec);
+        var at = AddressOn(c.NetworkSettings?.Networks);
+        var ip = c.Labels.TryGetValue(DroidLabels.Address, out var made) ? made : at;
+        var container = new DroidContainer(c.ID, c.Names[0].TrimStart('/'), c.ImageID, $"{ip}:{spec.Port}", c.State, spec)
+        {
+            IsConnected = at is not null && at == ip && c.NetworkSettings?.Networks?.Count == 1,
+        };
         if (!c.Labels.TryGetValue(DroidLabels.Process, out var process))
             return container;
         var types = JsonSerializer.Deserialize(c.Labels[DroidLabels.Types], AppoxyJson.Default.IReadOnlyListProcessType)!;
@@ -155,7 +180,7 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
 
     public async Task<ContainerState> InspectAsync(string id, CancellationToken cancel)
     {
-        var seen = await docker.Containers.InspectContainerAsync(id, cancel);
+        var seen = await QuickAsync(c => docker.Containers.InspectContainerAsync(id, c), cancel);
         var state = seen.State ?? throw new InvalidOperationException("Docker tells no state");
         var outOfMemory = state.OOMKilled || KernelLog.SaysOutOfMemory(id, state.ExitCode);
         return new(state.Running, state.Paused, state.Restarting, outOfMemory, state.ExitCode, seen.RestartCount);
@@ -172,16 +197,14 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
     public async Task<DroidContainer> CreateAsync(NewContainer wanted, string? name, CancellationToken cancel)
     {
         firewall.Require();
-        name ??= $"{wanted.Spec.Uid}.{wanted.Release}.{wanted.Process}";
+        name ??= NameOf(wanted.Spec.Uid, wanted.Release, wanted.Process);
         await RemoveAsync(name, cancel);
         await volumes.EnsureAsync(wanted.Spec.Uid, wanted.Spec.Volumes, cancel);
         await addressGate.WaitAsync(cancel);
         try
         {
-            var address = await FreeAddressAsync(cancel);
-            // Not cancelled half-way: Docker would go on, and the container would stand in the way of the next try.
-            var created = await docker.Containers.CreateContainerAsync(Parameters(wanted, wanted.Spec, name, address), CancellationToken.None);
-            return new DroidContainer(created.ID, name, wanted.ImageId, $"{address}:{wanted.Spec.Port}", "created", wanted.Spec)
+            var address = await FreeAddressAsync(null, cancel);
+            return new DroidContainer(await MakeAsync(wanted, name, address), name, wanted.ImageId, $"{address}:{wanted.Spec.Port}", "created", wanted.Spec)
             {
                 Types = wanted.Types, Type = wanted.Type, Number = wanted.Number, Release = wanted.Release,
             };
@@ -189,6 +212,25 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
         finally
         {
             addressGate.Release();
+        }
+    }
+
+    /// <summary>The name of a process's container, but for that of a release's first <c>web</c>.</summary>
+    public static string NameOf(string uid, string release, string process) => $"{uid}.{release}.{process}";
+
+    private async Task<string> MakeAsync(NewContainer wanted, string name, IPAddress address)
+    {
+        held[name] = true;
+        try
+        {
+            // Not cancelled half-way: Docker would go on, and the container would stand in the way of the next try.
+            var created = await docker.Containers.CreateContainerAsync(Parameters(wanted, wanted.Spec, name, address), CancellationToken.None);
+            held[created.ID] = true;
+            return created.ID;
+        }
+        finally
+        {
+            held.TryRemove(name, out _);
         }
     }
 
@@ -231,6 +273,8 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
         Labels = new Dictionary<string, string>
         {
             [DroidLabels.Uid] = spec.Uid,
+            [DroidLabels.Owner] = settings.DataDir,
+            [DroidLabels.Address] = address.ToString(),
             [DroidLabels.App] = spec.App,
             [DroidLabels.Deployment] = spec.Deployment.ToString(CultureInfo.InvariantCulture),
             [DroidLabels.Process] = wanted.Process,
@@ -279,17 +323,20 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
     };
 
     /// <summary>
-    /// The next address that no container has. Docker does not keep a stopped container's fixed address for it, so none is given
-    /// out twice here; they are taken in turn, so that a late packet for a removed droid does not reach a new one.
+    /// The address asked for if no container has it, else the next one that none has. Docker does not keep a stopped container's fixed
+    /// address for it, so none is given out twice here; they are taken in turn, so that a late packet for a removed droid does not reach a
+    /// new one.
     /// </summary>
-    private async Task<IPAddress> FreeAddressAsync(CancellationToken cancel)
+    private async Task<IPAddress> FreeAddressAsync(IPAddress? best, CancellationToken cancel)
     {
         var subnet = IPNetwork.Parse(settings.Subnet);
         var first = BitConverter.ToUInt32([.. subnet.BaseAddress.GetAddressBytes().Reverse()]);
         var count = (1u << (32 - subnet.PrefixLength)) - 3;
         var network = await docker.Networks.InspectNetworkAsync(settings.Network, cancel);
-        var taken = (await ListAsync(cancel)).Select(c => c.Address.Split(':')[0])
+        var taken = (await ListAllAsync(null, cancel)).SelectMany(c => new[] { c.Labels.TryGetValue(DroidLabels.Address, out var made) ? made : null, AddressOn(c.NetworkSettings?.Networks) })
             .Concat(network.Containers?.Values.Select(c => c.IPv4Address.Split('/')[0]) ?? []).ToHashSet();
+        if (best is not null && subnet.Contains(best) && !taken.Contains(best.ToString()))
+            return best;
         for (var tried = 0u; tried < count; tried++)
         {
             // .0 is the network, .1 the gateway, the last the broadcast address.
@@ -304,9 +351,6 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
     /// <summary>Has Docker itself revive the droid when it crashes, so that it comes back even while droidd is away.</summary>
     public Task KeepUpAsync(string id, CancellationToken cancel) => docker.Containers.UpdateContainerAsync(
         id, new() { RestartPolicy = new RestartPolicy { Name = RestartPolicyKind.UnlessStopped } }, cancel);
-
-    public Task RenameAsync(string id, string name, CancellationToken cancel) =>
-        docker.Containers.RenameContainerAsync(id, new() { NewName = name }, cancel);
 
     /// <exception cref="IsolationException">Nothing keeps it apart.</exception>
     public Task StartAsync(string id, CancellationToken cancel)
@@ -361,19 +405,29 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
     }
 
     /// <summary>
-    /// Makes a droid's container anew from its image, with nothing of what it had written beside its volumes. It is not started.
+    /// Makes a droid's container anew from its image, with nothing of what it had written beside its volumes; also one that is gone. It has
+    /// the same address, unless somebody else has that by now, and is not started.
     /// </summary>
     public async Task<DroidContainer> RenewAsync(DroidContainer old, CancellationToken cancel)
     {
-        await addressGate.WaitAsync(cancel);
         try
         {
             await KillAsync(old.Id, cancel);
-            await RemoveAsync(old.Id, cancel);
-            var address = IPEndPoint.Parse(old.Address).Address;
-            var created = await docker.Containers.CreateContainerAsync(Parameters(new NewContainer(old.Spec, old.ImageId, old.Types, old.Release, old.Type, old.Number), old.Spec, old.Name, address), CancellationToken.None);
-            await KeepUpAsync(created.ID, CancellationToken.None);
-            return old with { Id = created.ID, State = "created" };
+        }
+        catch (DockerContainerNotFoundException)
+        {
+            // Gone already.
+        }
+        await RemoveAsync(old.Id, cancel);
+        await RemoveAsync(old.Name, cancel);
+        await volumes.EnsureAsync(old.Spec.Uid, old.Spec.Volumes, cancel);
+        await addressGate.WaitAsync(cancel);
+        try
+        {
+            var address = await FreeAddressAsync(IPAddress.TryParse(old.Address.Split(':')[0], out var had) ? had : null, cancel);
+            var id = await MakeAsync(new NewContainer(old.Spec, old.ImageId, old.Types, old.Release, old.Type, old.Number), old.Name, address);
+            await KeepUpAsync(id, CancellationToken.None);
+            return old with { Id = id, State = "created", Address = $"{address}:{old.Spec.Port}", IsConnected = true };
         }
         finally
         {
@@ -426,6 +480,11 @@ internal sealed class DroidContainers(DockerClient docker, DroiddSettings settin
         catch (DockerApiException e) when (e.StatusCode is HttpStatusCode.NotFound or HttpStatusCode.Conflict)
         {
             // 409: its removal is under way already.
+        }
+        finally
+        {
+            // What is left of it where Docker failed, the next look finds.
+            LetGo(id);
         }
     }
 

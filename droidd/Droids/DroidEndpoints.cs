@@ -30,13 +30,17 @@ internal static class DroidEndpoints
         });
         droids.MapGet("", (DroidServer server) => TypedResults.Ok(server.List()));
         droids.MapGet("/{uid}", (string uid, DroidServer server) => TypedResults.Ok(StatusOf(server, uid)));
-        droids.MapPut("/{uid}", async (string uid, DroidSpec spec, DroidServer server, CancellationToken cancel) =>
+        droids.MapPut("/{uid}", async (string uid, DroidSpec spec, DroidServer server, DockerPulse docker, CancellationToken cancel) =>
         {
             if (SpecFault(uid, spec) is { } fault)
                 throw new Problem(400, fault);
-            return TypedResults.Ok(await server.PutAsync(spec, cancel));
+            var status = await server.PutAsync(spec, cancel);
+            // It is kept all the same.
+            return await docker.BeatsAsync() ? TypedResults.Ok(status) : throw DockerPulse.Silent();
         });
-        droids.MapDelete("/{uid}", async (string uid, bool? drain, long? generation, DroidServer server, CancellationToken cancel) =>
+        // What waits for Docker ends in words where Docker hangs.
+        var commands = droids.MapGroup("").AddEndpointFilter(DockerPulse.FilterAsync);
+        commands.MapDelete("/{uid}", async (string uid, bool? drain, long? generation, DroidServer server, CancellationToken cancel) =>
         {
             if (drain == true)
                 await server.DrainAsync(uid, generation, cancel);
@@ -45,13 +49,13 @@ internal static class DroidEndpoints
         });
         droids.MapPost("/{uid}/start", (string uid, DroidServer server, CancellationToken cancel) => WishAsync(server, uid, DroidStates.Running, cancel));
         droids.MapPost("/{uid}/stop", (string uid, DroidServer server, CancellationToken cancel) => WishAsync(server, uid, DroidStates.Stopped, cancel));
-        droids.MapPost("/{uid}/restart", async (string uid, DroidServer server) =>
+        commands.MapPost("/{uid}/restart", async (string uid, DroidServer server) =>
         {
             // Half a restart would be a stop: it goes on though the caller may not wait.
             await LiveOf(server, uid).RestartAsync();
             return TypedResults.Ok(StatusOf(server, uid));
         });
-        droids.MapPost("/{uid}/snooze", async (string uid, DroidServer server) =>
+        commands.MapPost("/{uid}/snooze", async (string uid, DroidServer server) =>
         {
             var droid = LiveOf(server, uid);
             if (!await droid.SleepAsync(DroidStates.Snoozed, SnoozeLimit, CancellationToken.None))
@@ -60,7 +64,7 @@ internal static class DroidEndpoints
                     : $"The app is {droid.State}.");
             return TypedResults.Ok(StatusOf(server, uid));
         });
-        droids.MapPost("/{uid}/wake", async (string uid, DroidServer server) =>
+        commands.MapPost("/{uid}/wake", async (string uid, DroidServer server) =>
         {
             var droid = LiveOf(server, uid);
             if (await droid.WakeAsync(failed: false) != WakeOutcome.Ready)
@@ -75,7 +79,7 @@ internal static class DroidEndpoints
             return TypedResults.Ok(status);
         });
         droids.MapGet("/{uid}/logs", LogsAsync);
-        droids.MapGet("/{uid}/images", async (string uid, DroidServer server, CancellationToken cancel) =>
+        commands.MapGet("/{uid}/images", async (string uid, DroidServer server, CancellationToken cancel) =>
             TypedResults.Ok(await server.KeptAsync(uid, cancel)));
         droids.MapPost("/{uid}/uploads", UploadAsync);
     }

@@ -17,6 +17,15 @@ internal static class DroidLabels
     public const string Types = "appoxy.types";
 
     /// <summary>
+    /// The data folder of the droidd that it belongs to, which tells apart several Appoxys that share a Docker; none on containers of an
+    /// older droidd, which belong to the one with their network.
+    /// </summary>
+    public const string Owner = "appoxy.owner";
+
+    /// <summary>Its address on droid-net, which Docker forgets when somebody takes it off that.</summary>
+    public const string Address = "appoxy.address";
+
+    /// <summary>
     /// <c>container</c>: the values of the spec's env are only where Docker needs them, in the container's own environment. Labels are shown
     /// by lists and events. None on containers of an older droidd, whose spec holds them.
     /// </summary>

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Net;
 using Appoxy.Droidd.Builds;
 using Appoxy.Droidd.Images;
 using Appoxy.Droidd.LocalNginx;
@@ -190,7 +191,7 @@ internal sealed partial class DroidServer(
         }
         _ = events.FollowAsync(stoppingToken);
         // Docker may be another one, or started anew, whenever it can be listened to again.
-        var (whole, anew, unsettled) = (false, false, new HashSet<string>());
+        var (whole, anew, closely, unsettled) = (false, false, false, new HashSet<string>());
         for (var (looked, ensured) = (time.GetTimestamp(), time.GetTimestamp()); ; )
         {
             var wait = unsettled.Count > 0 || whole ? WatchInterval : NetworkInterval - time.GetElapsedTime(ensured);
@@ -202,14 +203,15 @@ internal sealed partial class DroidServer(
                 if (whole)
                     looked = time.GetTimestamp();
                 anew |= touched.All;
+                closely |= touched.All || touched.Containers.Count > 0;
                 if (anew || time.GetElapsedTime(ensured) >= NetworkInterval)
                 {
                     ensured = time.GetTimestamp();
                     await containers.EnsureNetworksAsync(anew, stoppingToken);
                     anew = false;
                 }
-                unsettled = await WatchAsync(whole ? null : unsettled, stoppingToken);
-                whole = false;
+                unsettled = await WatchAsync(whole ? null : unsettled, closely, stoppingToken);
+                (whole, closely) = (false, false);
             }
             catch (Exception e) when (IsDockerFault(e, stoppingToken))
             {
@@ -235,20 +237,24 @@ internal sealed partial class DroidServer(
             var mine = found[uid].ToDictionary(c => c.Name);
             var live = mine.GetValueOrDefault(uid);
             if (live is null && mine.ContainsKey(uid + ".old") && mine.TryGetValue(uid + ".next", out var next))
+                live = next;
+            live ??= mine.GetValueOrDefault(uid + ".old") ?? await RenamedAsync(uid, mine.Values, cancel);
+            if (live is not null && live.Name != uid)
             {
-                await containers.RenameAsync(next.Id, uid, cancel);
-                live = next with { Name = uid };
+                await containers.RenameAsync(live.Id, uid, cancel);
+                LogFound(log, uid, $"{live.Name} is what serves, and has its name again");
             }
-            else if (live is null && mine.TryGetValue(uid + ".old", out var old))
-            {
-                await containers.RenameAsync(old.Id, uid, cancel);
-                live = old with { Name = uid };
-            }
-            bool Serves(DroidContainer c) => c.Id == live?.Id
-                || (live is not null && c.Release == live.Release && c.Process != live.Process && c.Type.Type != ProcessType.Release);
-            var serving = mine.Values.Where(Serves).Select(c => c.Id == live!.Id ? live : c).ToList();
-            foreach (var left in mine.Values.Where(c => !Serves(c)))
+            // One of each process: somebody may have made a second one by hand.
+            var serving = mine.Values.Where(c => live is not null && c.Release == live.Release && c.Type.Type != ProcessType.Release)
+                .GroupBy(c => c.Process).Select(same => same.FirstOrDefault(c => c.Id == live!.Id)
+                    ?? same.FirstOrDefault(c => c.Name == DroidContainers.NameOf(uid, c.Release, c.Process)) ?? same.First())
+                .Select(c => c.Id == live!.Id ? c with { Name = uid } : c).ToList();
+            foreach (var left in mine.Values.Where(c => serving.All(s => s.Id != c.Id)))
                 await containers.RemoveAsync(left.Id, cancel);
+            foreach (var (at, lost) in serving.Index().Where(s => s.Item.Address.StartsWith(':')).ToList())
+                serving[at] = await containers.RenewAsync(lost, cancel);
+            foreach (var container in serving)
+                containers.Hold(container);
             var folder = new DroidFolder(settings.DataDir, uid);
             foreach (var number in folder.Numbers())
                 await packs.ClearAsync(folder.Deployment(number), cancel);
@@ -260,6 +266,17 @@ internal sealed partial class DroidServer(
                 await entry.Droid.RecoverAsync(serving, cancel);
             entry.Reconciler.Kick();
         }
+    }
+
+    /// <summary>What served, where somebody renamed it: Docker revives no copy that was made by hand, nor what was not ready yet.</summary>
+    private async Task<DroidContainer?> RenamedAsync(string uid, IEnumerable<DroidContainer> mine, CancellationToken cancel)
+    {
+        foreach (var container in mine.Where(c => c is { IsWeb: true, Number: 1 } && !c.Name.StartsWith(uid + ".", StringComparison.Ordinal)))
+        {
+            if (await containers.IsKeptUpAsync(container.Id, cancel))
+                return container;
+        }
+        return null;
     }
 
     private Entry Add(string uid, DroidSpec spec)
@@ -275,22 +292,25 @@ internal sealed partial class DroidServer(
 
     /// <summary>Compares droids with what Docker has.</summary>
     /// <param name="ids">The containers to look at; null for all.</param>
+    /// <param name="closely">Whether to look also at what Docker's list does not tell.</param>
     /// <param name="cancel">Ends the look.</param>
     /// <returns>The containers that are on their way to what they should be, and want another look soon.</returns>
-    private async Task<HashSet<string>> WatchAsync(IReadOnlyCollection<string>? ids, CancellationToken cancel)
+    private async Task<HashSet<string>> WatchAsync(IReadOnlyCollection<string>? ids, bool closely, CancellationToken cancel)
     {
+        if (ids is { Count: 0 })
+            return [];
         var before = droids.Values
             .Select(e => (Entry: e, Processes: (IReadOnlyList<DroidProcess>)[.. e.Droid.Processes.Where(p => ids?.Contains(p.Container.Id) != false)]))
             .Where(b => b.Processes.Count > 0).ToList();
-        if (before.Count == 0)
-            return [];
         var unsettled = new HashSet<string>();
         var found = (await containers.ListAsync(cancel, ids)).ToDictionary(c => c.Id);
+        foreach (var container in found.Values.Where(c => !containers.Holds(c)))
+            await RemoveStrangerAsync(container, cancel);
         foreach (var (entry, processes) in before)
         {
             try
             {
-                if (await entry.Droid.ObserveAsync(processes, found, cancel))
+                if (await entry.Droid.ObserveAsync(processes, found, closely, cancel))
                     entry.Reconciler.Kick();
                 unsettled.UnionWith(processes.Where(p => found.TryGetValue(p.Container.Id, out var seen) && !entry.Droid.Agrees(seen)).Select(p => p.Container.Id));
             }
@@ -298,13 +318,34 @@ internal sealed partial class DroidServer(
             {
                 // About this one alone; the others are looked at.
                 LogDockerAway(log, e.Message);
+                unsettled.UnionWith(processes.Select(p => p.Container.Id));
             }
         }
         return unsettled;
     }
 
+    /// <summary>Removes a container with a droid's labels that is none of its own: made by hand, or left over where Docker failed.</summary>
+    private async Task RemoveStrangerAsync(DroidContainer stranger, CancellationToken cancel)
+    {
+        try
+        {
+            // The list may be older than its removal.
+            await containers.InspectAsync(stranger.Id, cancel);
+            await containers.RemoveAsync(stranger.Id, cancel);
+            LogFound(log, stranger.Spec.Uid, $"the container {stranger.Name} has its labels and is none of its own; it is removed");
+        }
+        catch (DockerApiException e)
+        {
+            if (e.StatusCode != HttpStatusCode.NotFound)
+                LogDockerAway(log, e.Message);
+        }
+    }
+
     [LoggerMessage(Level = LogLevel.Information, Message = "{Count} droids are known")]
     private static partial void LogRecovered(ILogger log, int count);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "Droid {Uid}: {Found}")]
+    private static partial void LogFound(ILogger log, string uid, string found);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Docker does not answer as it should: {Fault}")]
     private static partial void LogDockerAway(ILogger log, string fault);

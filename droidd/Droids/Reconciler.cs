@@ -113,6 +113,12 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
             await DeployAsync(spec, stop);
         else if (droid.Live is { } live && refusedGeneration != spec.Generation && NeedsNewContainer(spec, live.Spec))
             await ReplaceAsync(spec, live, stop);
+        else if (droid is { ToBeReplaced: not null, Live: { } meddled })
+        {
+            droid.ToBeReplaced = null;
+            // As what serves was made: newer settings may have been refused.
+            await ReplaceAsync(meddled.Spec with { Generation = spec.Generation, Formation = spec.Formation, Policy = spec.Policy }, meddled, stop);
+        }
         if (droid.Live?.Spec.Deployment == spec.Deployment)
             await ScaleAsync(spec, stop);
         if (droid.Spec.Desired == DroidStates.Stopped && droid.Live is not null)
@@ -345,7 +351,7 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
         try
         {
             var old = await BringUpAsync(spec, live.ImageId, live.Types, null, outdated.Token);
-            droid.Tell("the new settings are live");
+            droid.Tell(NeedsNewContainer(spec, live.Spec) ? "the new settings are live" : "its containers are replaced");
             Retire(old, spec.Deployment, stop);
         }
         catch (OperationCanceledException) when (outdated.IsCancellationRequested && !stop.IsCancellationRequested)
@@ -356,7 +362,8 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
         {
             // The app's own fault, so a second try with the same settings is of no use; Docker's faults are tried again.
             refusedGeneration = spec.Generation;
-            droid.Tell($"the new settings are not taken, the old ones keep serving: {e.Message}");
+            droid.Tell(NeedsNewContainer(spec, live.Spec) ? $"the new settings are not taken, the old ones keep serving: {e.Message}"
+                : $"its containers can't be replaced, and keep serving: {e.Message}");
         }
         finally
         {
@@ -373,7 +380,7 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
 
     /// <summary>
     /// Lets replaced containers finish their requests, then removes them with the images that are not needed any more. Runs beside
-    /// the next deployment, which a long-lived websocket would else hold up. What it can't do, the next start of droidd does.
+    /// the next deployment, which a long-lived websocket would else hold up. What it can't do, the next look at all containers does.
     /// </summary>
     private async Task RetireAsync(IReadOnlyList<DroidContainer> old, int live, CancellationToken stop)
     {
@@ -393,6 +400,8 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
             || (e is OperationCanceledException && stop.IsCancellationRequested))
         {
             LogRetire(tools.Log, droid.Uid, e.Message);
+            foreach (var container in old)
+                tools.Containers.LetGo(container.Id);
         }
     }
 

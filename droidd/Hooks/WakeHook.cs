@@ -17,7 +17,7 @@ internal static class WakeHook
 
     private static readonly string[] SafeMethods = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"];
 
-    public static void MapWakeHook(this IEndpointRouteBuilder routes) => routes.MapGet(Path, async (HttpContext http, DroidServer server) =>
+    public static void MapWakeHook(this IEndpointRouteBuilder routes) => routes.MapGet(Path, async (HttpContext http, DroidServer server, DockerPulse docker) =>
     {
         string Header(string name) => http.Request.Headers[name].ToString();
         var (uid, reason) = (Header("X-Appoxy-Uid"), Header("X-Appoxy-Reason"));
@@ -36,7 +36,7 @@ internal static class WakeHook
                 http.Response.Headers["X-Appoxy-Wakes-In"] = Math.Ceiling(seconds).ToString(CultureInfo.InvariantCulture);
             return TypedResults.StatusCode(PageInstead);
         }
-        if (await droid.WakeAsync(failed).WaitAsync(http.RequestAborted) != WakeOutcome.Ready)
+        if (await docker.WaitAsync(() => droid.WakeAsync(failed), DockerPulse.VisitorsPatience, http.RequestAborted) != WakeOutcome.Ready)
             return TypedResults.StatusCode(503);
         http.Response.Headers["X-Accel-Redirect"] = "@droid";
         return (IResult)TypedResults.Ok();

@@ -9,7 +9,7 @@ namespace Appoxy.Droidd.Snooze;
 /// Puts idle droids to sleep: frozen after their pause time, stopped after their snooze time; and wakes those whose time to be awake
 /// has come. Idleness is what the local nginx says; while it can't be asked, nothing is put to sleep.
 /// </summary>
-internal sealed partial class IdleWatch(DroidServer server, DroidDict dict, ILogger<IdleWatch> log, TimeProvider time) : BackgroundService
+internal sealed partial class IdleWatch(DroidServer server, DroidDict dict, DockerPulse docker, ILogger<IdleWatch> log, TimeProvider time) : BackgroundService
 {
     private static readonly TimeSpan Soonest = TimeSpan.FromSeconds(1);
 
@@ -55,12 +55,19 @@ internal sealed partial class IdleWatch(DroidServer server, DroidDict dict, ILog
                 if (left > TimeSpan.Zero)
                     next = left < next ? left : next;
                 else if (underWay.TryAdd(droid.Uid, true))
-                    _ = DoAsync(droid, to, () => droid.SleepIfFreeAsync(to, cancel), cancel);
+                    _ = DoAsync(droid, to, () => SleepAsync(droid, to, cancel), cancel);
             }
         }
         if (idleness.Count > 2 * count + 100)
             idleness.Keep(uid => server.Find(uid) is not null);
         return next > Soonest ? next : Soonest;
+    }
+
+    private async Task SleepAsync(Droid droid, string to, CancellationToken cancel)
+    {
+        // Visitors who come while it falls asleep wait for the outcome, and a Docker that hangs would let them wait for itself.
+        if (await docker.BeatsAsync())
+            await droid.SleepIfFreeAsync(to, cancel);
     }
 
     /// <summary>Whether a droid's owner wants it awake at this time of the week.</summary>

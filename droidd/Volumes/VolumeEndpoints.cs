@@ -16,12 +16,13 @@ internal static class VolumeEndpoints
             await context.HttpContext.RequestServices.GetRequiredService<DroidServer>().ReadyAsync(context.HttpContext.RequestAborted);
             return await next(context);
         });
-        group.MapGet("", async (string uid, DroidVolumes volumes, CancellationToken cancel) => TypedResults.Ok(await volumes.ListAsync(uid, cancel)));
+        group.MapGet("", async (string uid, DroidVolumes volumes, CancellationToken cancel) => TypedResults.Ok(await volumes.ListAsync(uid, cancel)))
+            .AddEndpointFilter(DockerPulse.FilterAsync);
         group.MapDelete("/{id}", async (string uid, string id, DroidVolumes volumes, CancellationToken cancel) =>
         {
             await volumes.RemoveAsync(uid, id, cancel);
             return TypedResults.NoContent();
-        });
+        }).AddEndpointFilter(DockerPulse.FilterAsync);
         group.MapGet("/{id}/files", (string uid, string id, HttpContext http, VolumeCopy copy) => copy.ExportAsync(uid, id,
             () => http.Response.ContentType = "application/gzip", http.Response.Body, http.RequestAborted));
         group.MapPut("/{id}/files", async (string uid, string id, HttpContext http, VolumeCopy copy) =>

@@ -41,8 +41,8 @@ internal static class Scale
             throw Problem.BadRequest($"{row.Name} has no process type '{unknown}'; there {(known.Contains(',') ? "are" : "is")} {known}.");
         }
         var (formation, changed) = await StoreAsync(app, body, caller, http, db, quotas, cancel);
-        if (changed)
-            await servers.PushAsync(row.Uid, cancel);
+        if (changed && !await servers.PushAsync(row.Uid, cancel) && droid is not null)
+            throw Problem.Unavailable($"Droid-server {row.Server} can't do it now; {row.Name} is scaled as soon as it can.");
         droid = await AskAsync(row, servers, cancel);
         var start = time.GetTimestamp();
         while (droid is { Live: not null } && !IsSo(formation, droid) && time.GetElapsedTime(start) < Wait)

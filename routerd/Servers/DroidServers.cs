@@ -128,15 +128,18 @@ internal sealed partial class DroidServers : IDisposable
     public async Task<IAsyncDisposable> PauseAsync(string uid, CancellationToken cancel) => await HoldAsync(uid, cancel);
 
     /// <summary>Tries <see cref="PutAsync"/> after a change; where it fails, <see cref="Reconcile"/> does it later.</summary>
-    public async Task PushAsync(string uid, CancellationToken cancel)
+    /// <returns>Whether it went well.</returns>
+    public async Task<bool> PushAsync(string uid, CancellationToken cancel)
     {
         try
         {
             await PutAsync(uid, cancel);
+            return true;
         }
         catch (Problem e)
         {
             LogPushed(log, uid, e.Message);
+            return false;
         }
     }
 

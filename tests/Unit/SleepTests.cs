@@ -96,22 +96,4 @@ public sealed class SleepTests
         idleness.Take(new Activity(clock.Wall, new Dictionary<string, long>(), new Dictionary<string, int>()));
         Assert.Equal(1801, idleness.Of("busy", start).TotalSeconds, 3);
     }
-
-    private sealed class JumpyClock : TimeProvider
-    {
-        private TimeSpan passed;
-        private DateTimeOffset wall = new(2026, 1, 1, 0, 0, 0, TimeSpan.Zero);
-
-        public long Wall => wall.ToUnixTimeMilliseconds();
-
-        public void Pass(TimeSpan time) => (passed, wall) = (passed + time, wall + time);
-
-        public void Jump(TimeSpan by) => wall += by;
-
-        public override long GetTimestamp() => passed.Ticks;
-
-        public override long TimestampFrequency => TimeSpan.TicksPerSecond;
-
-        public override DateTimeOffset GetUtcNow() => wall;
-    }
 }

@@ -11,6 +11,8 @@ http.createServer((req, res) => {
         res.end(list('/app').sort().join(' '));
     else if (req.url.startsWith('/env/'))
         res.end(process.env[req.url.slice(5)] ?? '');
+    else if (req.url.startsWith('/slow/'))
+        setTimeout(() => res.end('slow'), Number(req.url.slice(6)));
     else
         res.end(fs.readFileSync('/app/version.txt'));
 }).listen(Number(process.env.PORT), '0.0.0.0');
