@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Net;
 using Appoxy.Droidd.Builds;
 using Appoxy.Droidd.Images;
+using Appoxy.Droidd.Isolation;
 using Appoxy.Droidd.LocalNginx;
 using Appoxy.Droidd.Volumes;
 using Docker.DotNet;
@@ -314,7 +315,7 @@ internal sealed partial class DroidServer(
                     entry.Reconciler.Kick();
                 unsettled.UnionWith(processes.Where(p => found.TryGetValue(p.Container.Id, out var seen) && !entry.Droid.Agrees(seen)).Select(p => p.Container.Id));
             }
-            catch (DockerApiException e)
+            catch (Exception e) when (e is DockerApiException or Problem or IsolationException)
             {
                 // About this one alone; the others are looked at.
                 LogDockerAway(log, e.Message);
