@@ -29,6 +29,10 @@ internal sealed partial class DroidContainers
         networks?.TryGetValue(settings.Network, out var endpoint) is not true ? null
         : endpoint.IPAMConfig?.IPv4Address is { Length: > 0 } fixedIp ? fixedIp : endpoint.IPAddress;
 
+    /// <summary>Whether a container has an address on droid-net that it keeps over stops and starts.</summary>
+    private bool IsFixedAt(string ip, IDictionary<string, EndpointSettings>? networks) =>
+        networks?.TryGetValue(settings.Network, out var endpoint) == true && endpoint.IPAMConfig?.IPv4Address == ip;
+
     /// <summary>Gives a container a name; another one that has it by now gets a longer one.</summary>
     public async Task RenameAsync(string id, string name, CancellationToken cancel)
     {
@@ -76,16 +80,16 @@ internal sealed partial class DroidContainers
             await docker.Networks.DisconnectNetworkAsync(other, new() { Container = own.Id, Force = true }, cancel);
             done.Add($"was put on the network {other}, and is taken off it");
         }
-        var at = AddressOn(networks);
-        if (at == ip)
+        if (IsFixedAt(ip, networks))
             return done;
+        var at = AddressOn(networks);
         if (at is not null)
             await docker.Networks.DisconnectNetworkAsync(settings.Network, new() { Container = own.Id, Force = true }, cancel);
         await docker.Networks.ConnectNetworkAsync(settings.Network, new()
         {
             Container = own.Id, EndpointConfig = new() { IPAMConfig = new() { IPv4Address = ip } },
         }, cancel);
-        done.Add(at is null ? $"was taken off its network, and is connected again at {ip}" : $"was moved to {at}, and is back at {ip}");
+        done.Add(at is null ? $"was taken off its network, and is connected again at {ip}" : $"was connected otherwise, at {at}, and is at {ip} again for good");
         return done;
     }
 

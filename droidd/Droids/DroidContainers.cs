@@ -163,7 +163,7 @@ internal sealed partial class DroidContainers(DockerClient docker, DroiddSetting
         var ip = c.Labels.TryGetValue(DroidLabels.Address, out var made) ? made : at;
         var container = new DroidContainer(c.ID, c.Names[0].TrimStart('/'), c.ImageID, $"{ip}:{spec.Port}", c.State, spec)
         {
-            IsConnected = at is not null && at == ip && c.NetworkSettings?.Networks?.Count == 1,
+            IsConnected = ip is not null && IsFixedAt(ip, c.NetworkSettings?.Networks) && c.NetworkSettings?.Networks?.Count == 1,
         };
         if (!c.Labels.TryGetValue(DroidLabels.Process, out var process))
             return container;
