@@ -34,6 +34,15 @@ internal static class Output
                 span[i] = char.IsControl(from[i]) ? ' ' : from[i];
         }).Trim() : text;
 
+    /// <summary>A size for people; null stays null.</summary>
+    public static string? Size(long? bytes) => bytes switch
+    {
+        null => null,
+        < 1 << 20 => $"{(bytes + 1023) >> 10} kB",
+        < 1 << 30 => $"{bytes / (double)(1 << 20):0.0} MB",
+        _ => $"{bytes / (double)(1 << 30):0.0} GB",
+    };
+
     /// <summary>JSON as the API gave it, indented.</summary>
     public static void Json(JsonElement json) => Json(json.WriteTo);
 

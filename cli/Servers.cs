@@ -9,7 +9,7 @@ internal static class Servers
 
     public static Command Define() => new("servers", "Lists the droid-servers, lets new ones join, and looks after them.")
     {
-        List(), Info(), JoinToken(), Label(), Drain(), Undrain(), Rebalance(), Remove(), Revoke(),
+        List(), Info(), JoinToken(), Label(), Drain(), Undrain(), Rebalance(), Prune(), Remove(), Revoke(),
     };
 
     private static Verb JoinToken()
@@ -73,6 +73,9 @@ internal static class Servers
                 ("name", s.Name), ("state", State(s)), ("address", s.Address), ("labels", LabelsOf(s)), ("apps", s.Apps.ToString()),
                 ("moving", s.Moving > 0 ? s.Moving.ToString() : null), ("promised memory", Gigabytes(s.ReservedBytes)),
                 ("droids", status?.Droids.ToString()), ("cpus", status?.Cpus.ToString()), ("memory", Memory(status)),
+                ("disk", status?.Disk is { } disk ? $"{Output.Size(disk.FreeBytes)} of {Output.Size(disk.TotalBytes)} free" : null),
+                ("unused caches", Output.Size(status?.Disk?.CacheBytes)), ("build logs", Output.Size(status?.Disk?.LogBytes)),
+                ("last collection", status?.Disk?.Collected is { } last ? $"{last.At.UtcDateTime:yyyy-MM-dd HH:mm:ss} UTC, {What(last)}" : null),
                 ("version", status?.Version), ("last seen", Output.Ago(s.LastSeen)), ("certificate ends", Ends(s)),
                 ("clock ahead", s.ClockAhead is { } ahead ? $"{ahead:0.0}s" : null), ("nginx version", status?.Templates.Version),
                 ("nginx fault", status?.Templates.Error?.ToString()),
@@ -186,6 +189,22 @@ internal static class Servers
 
     private static string? Ends(Server server) =>
         server.CertificateEnds is { } end ? $"in {Output.Span(end - DateTimeOffset.UtcNow)}" : null;
+
+    private static Verb Prune()
+    {
+        var name = Arguments.Server();
+        return new Verb("prune", "Removes the images, caches, clones and logs of builds that nothing uses. Volumes and kept versions stay.",
+            "appoxy servers prune ds1") { name }.Does(async (call, cancel) =>
+        {
+            var done = await call.Routerd.PostAsync<Collection>($"v1/servers/{Uri.EscapeDataString(call.Get(name))}/prune", cancel, Routerd.DroidPatience);
+            if (call.Json)
+                Output.Json(done.Json);
+            else
+                Output.Line($"{What(done.Value)}{(done.Value.Busy ? "; builds run, so images and caches were left" : "")}");
+        });
+    }
+
+    private static string What(Collection done) => $"{done.Removed} {(done.Removed == 1 ? "piece" : "pieces")}, {Output.Size(done.FreedBytes)}";
 
     private static string? Memory(ServerStatus? status) => status is null ? null : $"{status.MemoryBytes / (double)(1L << 30):0.#}g";
 }

@@ -40,7 +40,7 @@ internal static class Volumes
             if (call.Json)
                 Output.Json(volumes.Items);
             else
-                Output.Table(volumes.Value.Items, ("VOLUME", v => v.Name), ("PATH", v => v.Path), ("SIZE", v => Size(v.Bytes)),
+                Output.Table(volumes.Value.Items, ("VOLUME", v => v.Name), ("PATH", v => v.Path), ("SIZE", v => Output.Size(v.Bytes)),
                     ("CREATED", v => Output.Ago(v.CreatedAt)));
         });
     }
@@ -123,12 +123,4 @@ internal static class Volumes
             json.WriteEndObject();
         });
     }
-
-    private static string? Size(long? bytes) => bytes switch
-    {
-        null => null,
-        < 1 << 20 => $"{(bytes + 1023) >> 10} kB",
-        < 1 << 30 => $"{bytes / (double)(1 << 20):0.0} MB",
-        _ => $"{bytes / (double)(1 << 30):0.0} GB",
-    };
 }

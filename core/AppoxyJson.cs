@@ -12,6 +12,7 @@ namespace Appoxy;
 [JsonSerializable(typeof(IReadOnlyList<DroidStatus>))]
 [JsonSerializable(typeof(DeploymentStatus))]
 [JsonSerializable(typeof(ServerStatus))]
+[JsonSerializable(typeof(Collection))]
 [JsonSerializable(typeof(App))]
 [JsonSerializable(typeof(AppSettings))]
 [JsonSerializable(typeof(AppRouting))]

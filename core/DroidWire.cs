@@ -346,9 +346,34 @@ public sealed record ServerStatus
 
     public required int Cpus { get; init; }
 
+    /// <summary>The disk that Docker keeps its files on; null before the first look at it.</summary>
+    public DiskStatus? Disk { get; init; }
+
     /// <summary>The templates of the local nginx and what became of them.</summary>
     public required TemplateStatus Templates { get; init; }
 }
+
+/// <summary>A droid-server's disk.</summary>
+/// <param name="FreeBytes">Free for all but root's reserve.</param>
+/// <param name="TotalBytes">Its size.</param>
+public sealed record DiskStatus(long FreeBytes, long TotalBytes)
+{
+    /// <summary>What caches of builds and images that nothing uses take; null before they were looked at.</summary>
+    public long? CacheBytes { get; init; }
+
+    /// <summary>What logs of builds take.</summary>
+    public long? LogBytes { get; init; }
+
+    /// <summary>The last collection that removed something.</summary>
+    public Collection? Collected { get; init; }
+}
+
+/// <summary>What a collection of garbage has given back: the answer of <c>POST /v1/servers/{name}/prune</c>.</summary>
+/// <param name="At">When.</param>
+/// <param name="Removed">How many images, caches, clones and logs.</param>
+/// <param name="FreedBytes">What they took, as far as it can be told.</param>
+/// <param name="Busy">Whether images and caches were left because builds ran.</param>
+public sealed record Collection(DateTimeOffset At, int Removed, long FreedBytes, bool Busy = false);
 
 /// <summary>What became of the newest render of one nginx's templates.</summary>
 /// <param name="Nginx"><c>global</c> or <c>local</c>.</param>

@@ -101,6 +101,18 @@ public sealed class DroiddSettings
     /// </summary>
     public string LogRate { get; set; } = "8m";
 
+    /// <summary>Free space below which all goes that no app needs: a share of the disk such as 10%, or a size. 0 for never.</summary>
+    public string DiskPressure { get; set; } = "10%";
+
+    /// <summary>What may stay of caches of builds, unused images and layers, oldest first to go.</summary>
+    public string CacheBudget { get; set; } = "10g";
+
+    /// <summary>What the logs of builds may take on this server's disk, oldest first to go; routerd keeps copies of its own.</summary>
+    public string LogBudget { get; set; } = "1g";
+
+    /// <summary>How long something must have been of no use before it may go.</summary>
+    public string CollectAfter { get; set; } = "1h";
+
     /// <summary>How many versions before the live one are kept for a roll-back.</summary>
     public int KeptVersions { get; set; } = 1;
 
@@ -133,6 +145,19 @@ public sealed class DroiddSettings
     internal long DiskReserveBytes => Bytes(DiskReserve);
 
     internal long VolumeBytes => Bytes(VolumeLimit);
+
+    internal long CacheBudgetBytes => Bytes(CacheBudget);
+
+    internal long LogBudgetBytes => Bytes(LogBudget);
+
+    internal TimeSpan CollectAfterTime => Time(CollectAfter);
+
+    /// <summary>The free space below which a disk of <paramref name="total"/> bytes is short.</summary>
+    internal long DiskPressureBytes(long total) =>
+        Percent(DiskPressure) is { } percent ? (long)(total * (percent / 100.0)) : Bytes(DiskPressure);
+
+    internal static int? Percent(string text) => text.EndsWith('%')
+        && int.TryParse(text.AsSpan(0, text.Length - 1), NumberStyles.None, CultureInfo.InvariantCulture, out var percent) && percent < 100 ? percent : null;
 
     internal long LogRateBytes => Bytes(LogRate);
 
@@ -202,6 +227,7 @@ internal sealed class DroiddSettingsValidator : IValidateOptions<DroiddSettings>
         foreach (var (key, time) in new[]
         {
             ("fetchTimeout", s.FetchTimeout), ("buildTimeout", s.BuildTimeout), ("releaseTimeout", s.ReleaseTimeout), ("drainTimeout", s.DrainTimeout),
+            ("collectAfter", s.CollectAfter),
         })
         {
             if (!Quantities.TryParseSeconds(time, out var seconds) || seconds == 0)
@@ -213,6 +239,13 @@ internal sealed class DroiddSettingsValidator : IValidateOptions<DroiddSettings>
             // Docker refuses less than 6 MiB of memory; 0 lifts limits, but not those of uploads.
             if (!Quantities.TryParseBytes(size, out var bytes) || (bytes < 6 << 20 && (bytes != 0 || key is "uploadLimit" or "sourceLimit")))
                 yield return $"{key} is '{size}': give a size from 6m such as 100m or 2g";
+        }
+        if (DroiddSettings.Percent(s.DiskPressure) is null && !Quantities.TryParseBytes(s.DiskPressure, out _))
+            yield return $"diskPressure is '{s.DiskPressure}': give a share below 100% such as 10%, or a size such as 5g";
+        foreach (var (key, size) in new[] { ("cacheBudget", s.CacheBudget), ("logBudget", s.LogBudget) })
+        {
+            if (!Quantities.TryParseBytes(size, out _))
+                yield return $"{key} is '{size}': give a size such as 10g";
         }
         if (s.Builds != "auto"
             && !(int.TryParse(s.Builds, NumberStyles.None, CultureInfo.InvariantCulture, out var builds) && builds is > 0 and <= 256))

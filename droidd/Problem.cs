@@ -26,6 +26,7 @@ internal sealed partial class ProblemWriter(IProblemDetailsService problems, ILo
             BadHttpRequestException { InnerException: JsonException } or JsonException => (400, "The body is not the JSON that is expected here."),
             BadHttpRequestException bad => (bad.StatusCode, bad.Message),
             DockerApiException docker => (502, $"Docker refused: {DockerFault.Words(docker)}"),
+            IOException full when DockerFault.IsDiskFull(full.Message) => (507, "The droid-server's disk is full."),
             HttpRequestException or TimeoutException => (503, "Docker can't be reached; running droids keep serving."),
             OperationCanceledException when http.RequestAborted.IsCancellationRequested => (499, "The caller went away."),
             _ => (500, "Something failed here; the log of droidd has it."),

@@ -74,7 +74,7 @@ try
         builder.Services.AddHostedService(s => s.GetRequiredService<DeploymentRunner>());
         builder.Services.AddHostedService(s => s.GetRequiredService<GitRepositories>());
         builder.Services.AddHostedService(s => s.GetRequiredService<WebhookDeployments>());
-        builder.Services.AddHostedService<Publisher>();
+        builder.Services.AddHostedService<OldLogs>().AddHostedService<Publisher>();
     }
     builder.Services.AddHostedService<RouteSnapshot>();
     builder.Services.Configure<HostOptions>(o => o.ShutdownTimeout = TimeSpan.FromSeconds(5));

@@ -49,6 +49,11 @@ public sealed class RouterdSettings
     /// <summary>The longest <c>git push</c>, as it is sent. Through the console's host, nginx's own <c>maxBody</c> holds too.</summary>
     public string PushLimit { get; set; } = "100m";
 
+    /// <summary>What the logs of deployments may take in Postgres, oldest first to go; each app's newest stays.</summary>
+    public string LogBudget { get; set; } = "1g";
+
+    internal long LogBudgetBytes => Quantities.TryParseBytes(LogBudget, out var bytes) ? bytes : throw new FormatException(LogBudget);
+
     internal long PushBytes => Quantities.TryParseBytes(PushLimit, out var bytes) ? bytes : throw new FormatException(PushLimit);
 
     /// <summary>What each member and each team may have, where an admin has not said otherwise; admins are not bounded by it.</summary>
@@ -154,6 +159,8 @@ internal sealed class RouterdSettingsValidator : IValidateOptions<RouterdSetting
             yield return $"downAfter is '{s.DownAfter}': give a time of 5s or more such as 30s";
         if (s.Rebalance is not ("on" or "off"))
             yield return $"rebalance is '{s.Rebalance}': give on or off";
+        if (!Quantities.TryParseBytes(s.LogBudget, out _))
+            yield return $"logBudget is '{s.LogBudget}': give a size such as 1g";
         foreach (var server in s.Servers)
         {
             if (!Names.IsServerName(server.Name))

@@ -4,14 +4,15 @@ namespace Appoxy.Droidd.Builds;
 
 /// <summary>
 /// A deployment's log on disk: <c>build.out</c> has every line, <c>build.err</c> those that tell of a fault. Written through at
-/// once, so that followers see each line as it comes and a killed droidd loses none.
+/// once, so that followers see each line as it comes and a killed droidd loses none. Lines that a full disk can't take are left out, and
+/// the next that it takes is told to follow them: the deployment's own state says why it failed.
 /// </summary>
 internal sealed class BuildLog(string folder) : IDisposable
 {
     private const long MaxBytes = 16 << 20;
     private readonly Lock gate = new();
-    private readonly FileStream output = Open(folder, "out");
-    private readonly FileStream errors = Open(folder, "err");
+    private readonly Part output = new(folder, "out");
+    private readonly Part errors = new(folder, "err");
     private bool full;
 
     public static string PathOf(string folder, string stream) => Path.Combine(folder, "build." + stream);
@@ -49,21 +50,11 @@ internal sealed class BuildLog(string folder) : IDisposable
         }
     }
 
-    private static void Append(FileStream file, string text)
-    {
-        file.Write(Encoding.UTF8.GetBytes(Clean(text) + "\n"));
-        file.Flush();
-    }
+    private static void Append(Part file, string text) => file.Append(Clean(text) + "\n");
 
     /// <summary>Terminal control, which a build may print, stays out of the log, but for tabs and colours.</summary>
     private static string Clean(string text) =>
         string.Concat(text.TrimEnd('\r', '\n').Split('\r')[^1].Where(c => !char.IsControl(c) || c is '\t' or '\u001b'));
-
-    private static FileStream Open(string folder, string stream)
-    {
-        Directory.CreateDirectory(folder);
-        return new FileStream(PathOf(folder, stream), FileMode.Append, FileAccess.Write, FileShare.ReadWrite);
-    }
 
     /// <summary>Copies a log to <paramref name="target"/>; with <paramref name="running"/>, waits for more until it says no.</summary>
     public static async Task CopyAsync(string folder, string stream, Stream target, Func<bool> running, CancellationToken cancel)
@@ -92,5 +83,35 @@ internal sealed class BuildLog(string folder) : IDisposable
     {
         output.Dispose();
         errors.Dispose();
+    }
+
+    /// <summary>One of the two files, which is opened as soon as the disk lets it be.</summary>
+    private sealed class Part(string folder, string stream) : IDisposable
+    {
+        private FileStream? file;
+        private bool lacks;
+
+        public long Length => file?.Length ?? 0;
+
+        public void Append(string text)
+        {
+            try
+            {
+                if (file is null)
+                {
+                    Directory.CreateDirectory(folder);
+                    // Unbuffered: what could not be written must not stand before what is.
+                    file = new FileStream(PathOf(folder, stream), FileMode.Append, FileAccess.Write, FileShare.ReadWrite | FileShare.Delete, bufferSize: 0);
+                }
+                file.Write(Encoding.UTF8.GetBytes(lacks ? "… lines are missing here: the disk was full\n" + text : text));
+                lacks = false;
+            }
+            catch (IOException e) when (DockerFault.IsDiskFull(e.Message))
+            {
+                lacks = true;
+            }
+        }
+
+        public void Dispose() => file?.Dispose();
     }
 }

@@ -22,6 +22,9 @@ internal static class DockerFault
         }
     }
 
+    /// <summary>What the owner of an app is told then.</summary>
+    public const string DiskIsFull = "the server's disk is full";
+
     /// <summary>Whether the disk is full, in Docker's words or the system's.</summary>
     public static bool IsDiskFull(string words) => words.Contains("no space left on device", StringComparison.OrdinalIgnoreCase);
 }

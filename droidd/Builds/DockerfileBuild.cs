@@ -1,12 +1,15 @@
 using System.Formats.Tar;
 using System.IO.Pipelines;
+using System.Text.RegularExpressions;
+using Appoxy.Droidd.Garbage;
+using Appoxy.Droidd.Images;
 using Docker.DotNet;
 using Docker.DotNet.Models;
 
 namespace Appoxy.Droidd.Builds;
 
 /// <summary>Builds an image from a folder with a <c>Dockerfile</c>, telling the log each line as Docker says it.</summary>
-internal sealed class DockerfileBuild(DockerClient docker, DroiddSettings settings)
+internal sealed partial class DockerfileBuild(DockerClient docker, DroidImages images, BroughtImages brought, DroiddSettings settings)
 {
     private const long CpuPeriod = 100_000;
 
@@ -19,8 +22,14 @@ internal sealed class DockerfileBuild(DockerClient docker, DroiddSettings settin
     {
         using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         timeout.CancelAfter(settings.BuildTime);
-        var lines = new LineProgress(log);
+        var lines = new LineProgress(log, brought);
         var ignored = IgnoredBy(folder);
+        var (bases, pulled) = (await BasesAsync(folder, cancel), new List<string>());
+        foreach (var image in bases)
+        {
+            if (await images.FindAsync(image, cancel) is null)
+                pulled.Add(image);
+        }
         var pipe = new Pipe();
         var packing = PackAsync(folder, ignored, pipe.Writer, timeout.Token);
         try
@@ -42,8 +51,11 @@ internal sealed class DockerfileBuild(DockerClient docker, DroiddSettings settin
             await packing;
             lines.Finish();
             if (lines.Error is { } error)
-                throw Failed(error);
-            return (await docker.Images.InspectImageAsync(tag, timeout.Token)).ID;
+                throw Failed(error, lines.SawFullDisk);
+            var id = (await docker.Images.InspectImageAsync(tag, timeout.Token)).ID;
+            // They are below an image with a name now, and go with it.
+            brought.Forget(lines.Steps);
+            return id;
         }
         catch (OperationCanceledException) when (!cancel.IsCancellationRequested)
         {
@@ -52,16 +64,31 @@ internal sealed class DockerfileBuild(DockerClient docker, DroiddSettings settin
         catch (DockerApiException e)
         {
             lines.Finish();
-            throw Failed(DockerFault.Words(e));
+            throw Failed(DockerFault.Words(e), lines.SawFullDisk);
         }
         finally
         {
             await pipe.Reader.CompleteAsync();
             await packing.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            foreach (var image in pulled)
+                brought.Add(image);
+            brought.Use(bases);
         }
     }
 
-    private BuildException Failed(string error) => DockerFault.IsDiskFull(error) ? new(FailureReasons.DiskFull, error)
+    /// <summary>The images that a Dockerfile says it builds on, but for those whose names its arguments make.</summary>
+    private static async Task<IReadOnlyList<string>> BasesAsync(string folder, CancellationToken cancel)
+    {
+        var file = new FileInfo(Path.Combine(folder, "Dockerfile"));
+        return file is not { Exists: true, LinkTarget: null, Length: < 1 << 20 } ? []
+            : [.. From().Matches(await File.ReadAllTextAsync(file.FullName, cancel)).Select(m => m.Groups[1].Value).Where(SourceRules.IsImage).Distinct().Take(20)];
+    }
+
+    [GeneratedRegex(@"^[ \t]*FROM[ \t]+(?:--platform=\S+[ \t]+)?([^\s$]+)(?=\s|$)", RegexOptions.Multiline | RegexOptions.IgnoreCase, matchTimeoutMilliseconds: 1000)]
+    private static partial Regex From();
+
+    // A step's own words are in the log alone: Docker tells no more than its exit code.
+    private BuildException Failed(string error, bool full) => DockerFault.IsDiskFull(error) || full ? new(FailureReasons.DiskFull, $"{DockerFault.DiskIsFull}: {error}")
         // 128 + SIGKILL: nobody else sends that to a step of a build.
         : error.EndsWith("returned a non-zero code: 137", StringComparison.Ordinal) && settings.BuildMemoryBytes > 0
             ? new(FailureReasons.Build, $"{error}: it most likely needed more than the {settings.BuildMemory} of memory that a build has")
@@ -121,11 +148,30 @@ internal sealed class DockerfileBuild(DockerClient docker, DroiddSettings settin
     }
 
     /// <summary>Brings Docker's stream of messages to the log. Docker's client waits for each call.</summary>
-    private sealed class LineProgress(BuildLog log) : IProgress<JSONMessage>
+    private sealed class LineProgress : IProgress<JSONMessage>
     {
-        private readonly LogLines lines = new(line => log.Output(line));
+        private const int MostSteps = 200;
+        private const string Step = " ---> ";
+        private readonly LogLines lines;
+
+        public LineProgress(BuildLog log, BroughtImages brought) => lines = new(line =>
+        {
+            log.Output(line);
+            SawFullDisk |= DockerFault.IsDiskFull(line);
+            // Noted at once: neither a fault nor a kill may leave layers that nobody knows of.
+            if (line.StartsWith(Step, StringComparison.Ordinal) && line[Step.Length..].Trim() is var id && UnusedImages.IsId(id) && Steps.Count < MostSteps)
+            {
+                Steps.Add(id);
+                brought.Add(id);
+            }
+        });
 
         public string? Error { get; private set; }
+
+        public bool SawFullDisk { get; private set; }
+
+        /// <summary>The images that the steps left, by their short ids.</summary>
+        public List<string> Steps { get; } = [];
 
         public void Report(JSONMessage message)
         {

@@ -119,15 +119,18 @@ internal sealed class GitClone(DroiddSettings settings)
 
         public async Task<bool> TryAsync(params string[] arguments)
         {
-            var exitCode = 0;
+            var (exitCode, full) = (0, false);
             await foreach (var happened in Git(arguments).ListenAsync(cancel))
             {
                 if (happened is StandardErrorCommandEvent { Text: var error })
+                {
+                    full |= DockerFault.IsDiskFull(error);
                     log.Output(error);
+                }
                 else if (happened is ExitedCommandEvent exited)
                     exitCode = exited.ExitCode;
             }
-            return exitCode == 0;
+            return exitCode == 0 || !full ? exitCode == 0 : throw new BuildException(FailureReasons.DiskFull, DockerFault.DiskIsFull);
         }
 
         public async Task<string> ReadAsync(params string[] arguments)

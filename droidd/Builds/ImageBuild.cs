@@ -66,7 +66,8 @@ internal sealed class ImageBuild(
     {
         using var place = await queue.EnterAsync(ahead =>
         {
-            log.Say($"-----> Waiting: {ahead} {(ahead == 1 ? "build comes" : "builds come")} first");
+            log.Say(ahead == 0 ? "-----> Waiting until the server has made room on its disk"
+                : $"-----> Waiting: {ahead} {(ahead == 1 ? "build comes" : "builds come")} first");
             progress(DeploymentStates.Queued, ahead: ahead);
         }, cancel);
         firewall.Require();

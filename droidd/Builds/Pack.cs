@@ -26,10 +26,16 @@ internal sealed partial class Pack(DroiddSettings settings)
         timeout.CancelAfter(settings.BuildTime);
         using var kill = new CancellationTokenSource();
         var faults = new Queue<string>();
-        var output = new LogLines(line => log.Output(line));
+        var full = false;
+        var output = new LogLines(line =>
+        {
+            full |= DockerFault.IsDiskFull(line);
+            log.Output(line);
+        });
         var errors = new LogLines(line =>
         {
             var fault = Fault().Match(line);
+            full |= DockerFault.IsDiskFull(line);
             if (fault.Success)
                 faults.Enqueue(line[fault.Length..].Trim());
             if (faults.Count > KeptFaults)
@@ -56,7 +62,7 @@ internal sealed partial class Pack(DroiddSettings settings)
             var ran = await running;
             timeout.Token.ThrowIfCancellationRequested();
             if (ran.ExitCode != 0)
-                throw Failed([.. faults], ran.ExitCode);
+                throw full ? new BuildException(FailureReasons.DiskFull, DockerFault.DiskIsFull) : Failed([.. faults], ran.ExitCode);
         }
         catch (OperationCanceledException) when (cancel.IsCancellationRequested)
         {
@@ -78,7 +84,7 @@ internal sealed partial class Pack(DroiddSettings settings)
     {
         var error = faults.LastOrDefault("");
         if (faults.Any(DockerFault.IsDiskFull))
-            return new(FailureReasons.DiskFull, "the server's disk is full");
+            return new(FailureReasons.DiskFull, DockerFault.DiskIsFull);
         if (faults.Any(f => f.Contains("tried to set web to default but it doesn't exist", StringComparison.Ordinal)))
             return new(FailureReasons.NoBuilderFits, NoWeb);
         var code = StatusCode().Match(error) is { Success: true } match ? int.Parse(match.Groups[1].Value, CultureInfo.InvariantCulture) : 0;

@@ -12,7 +12,7 @@ namespace Appoxy.Droidd.Builds;
 /// Makes a builder of a list of buildpacks: finds the stack that all of them support, and has <c>pack builder create</c> put them
 /// together. The same list gives the same builder, which is made once.
 /// </summary>
-internal sealed class PackBuilder(DockerClient docker, DroidImages images, Pack pack, DroiddSettings settings)
+internal sealed class PackBuilder(DockerClient docker, DroidImages images, BroughtImages brought, Pack pack, DroiddSettings settings)
 {
     private readonly SemaphoreSlim gate = new(1, 1);
 
@@ -34,6 +34,7 @@ internal sealed class PackBuilder(DockerClient docker, DroidImages images, Pack 
         await gate.WaitAsync(cancel);
         try
         {
+            brought.Add(name);
             if (await images.FindAsync(name, cancel) is { } made)
                 return (name, made);
             var file = Path.Combine(work, "builder.toml");

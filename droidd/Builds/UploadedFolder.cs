@@ -13,7 +13,6 @@ internal sealed class UploadedFolder(DroiddSettings settings)
     /// <summary>How many uploads of a droid are kept that no deployment names.</summary>
     private const int Kept = 3;
     private const int MaxEntries = 200_000;
-    private static readonly TimeSpan Abandoned = TimeSpan.FromHours(1);
 
     /// <summary>Takes in an upload.</summary>
     /// <param name="folder">Where the droid's uploads lie.</param>
@@ -24,7 +23,7 @@ internal sealed class UploadedFolder(DroiddSettings settings)
     public async Task<Upload> TakeAsync(string folder, Stream source, IReadOnlyCollection<string?> needed, CancellationToken cancel)
     {
         Directory.CreateDirectory(folder);
-        Prune(folder, needed);
+        Prune(folder, needed, file => file.Delete());
         var part = Path.Combine(folder, Path.GetRandomFileName() + ".part");
         try
         {
@@ -171,14 +170,20 @@ internal sealed class UploadedFolder(DroiddSettings settings)
 
     private static string Find(string folder, string id) => Path.Combine(folder, id + ".tar.gz");
 
-    private static void Prune(string folder, IReadOnlyCollection<string?> needed)
+    /// <summary>Removes uploads that no deployment names, but for the newest, and what is left of those that were cut off.</summary>
+    /// <param name="folder">Where the droid's uploads lie.</param>
+    /// <param name="needed">Uploads that are to be kept.</param>
+    /// <param name="remove">Removes one.</param>
+    public void Prune(string folder, IReadOnlyCollection<string?> needed, Action<FileInfo> remove)
     {
+        if (!Directory.Exists(folder))
+            return;
         var files = new DirectoryInfo(folder).EnumerateFiles().ToList();
         var old = files.Where(f => f.Name.EndsWith(".tar.gz", StringComparison.Ordinal) && !needed.Contains(f.Name[..^".tar.gz".Length]))
             .OrderByDescending(f => f.LastWriteTimeUtc).Skip(Kept);
-        var broken = files.Where(f => f.Name.EndsWith(".part", StringComparison.Ordinal) && DateTime.UtcNow - f.LastWriteTimeUtc > Abandoned);
+        var broken = files.Where(f => f.Name.EndsWith(".part", StringComparison.Ordinal) && DateTime.UtcNow - f.LastWriteTimeUtc > settings.CollectAfterTime);
         foreach (var file in old.Concat(broken).ToList())
-            file.Delete();
+            remove(file);
     }
 
     /// <summary>Ends a stream that unpacks to more than it may.</summary>

@@ -1,4 +1,5 @@
 using Appoxy.Droidd.Builds;
+using Appoxy.Droidd.Garbage;
 using Appoxy.Droidd.LocalNginx;
 using Microsoft.AspNetCore.Http.Features;
 
@@ -11,15 +12,21 @@ internal static class DroidEndpoints
 
     public static void MapDroids(this IEndpointRouteBuilder routes)
     {
-        routes.MapGet("/server", (DroidServer server, LocalConfig config, DroiddSettings settings) => TypedResults.Ok(new ServerStatus
+        routes.MapGet("/server", (DroidServer server, GarbageCollector garbage, LocalConfig config, DroiddSettings settings) => TypedResults.Ok(new ServerStatus
         {
             Name = settings.Name,
             Version = typeof(DroidEndpoints).Assembly.GetName().Version!.ToString(3),
             Droids = server.Droids.Count(),
             MemoryBytes = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes,
             Cpus = Environment.ProcessorCount,
+            Disk = garbage.Status,
             Templates = config.Status,
         }));
+        routes.MapPost("/prune", async (DroidServer server, GarbageCollector garbage, CancellationToken cancel) =>
+        {
+            await server.ReadyAsync(cancel);
+            return TypedResults.Ok(await garbage.CollectAsync(all: true, cancel));
+        });
 
         var droids = routes.MapGroup("/droids").AddEndpointFilter(async (context, next) =>
         {

@@ -80,15 +80,34 @@ internal sealed class DroidFolder(string root, string uid)
     public void WriteStarts(IEnumerable<double> seconds) =>
         Write(Path.Combine(folder, "starts.json"), [.. seconds], FolderJson.Default.DoubleArray);
 
-    /// <summary>Adds a line of the platform's own to the app's log: <c>2026-01-31T12:00:00.123456Z appoxy: text</c>.</summary>
+    /// <summary>
+    /// Adds a line of the platform's own to the app's log: <c>2026-01-31T12:00:00.123456Z appoxy: text</c>. Where the disk is full it is
+    /// lost, rather than what it tells of left half done.
+    /// </summary>
     public void AddEvent(DateTimeOffset at, string text)
     {
         lock (eventLock)
         {
-            Directory.CreateDirectory(folder);
-            if (new FileInfo(Events) is { Exists: true, Length: > MaxEventBytes })
-                File.Move(Events, Events + ".1", overwrite: true);
-            File.AppendAllText(Events, $"{at.UtcDateTime:yyyy-MM-ddTHH:mm:ss.ffffffZ} appoxy: {text.ReplaceLineEndings(" ")}\n");
+            IgnoreFull(() =>
+            {
+                Directory.CreateDirectory(folder);
+                if (new FileInfo(Events) is { Exists: true, Length: > MaxEventBytes })
+                    File.Move(Events, Events + ".1", overwrite: true);
+                File.AppendAllText(Events, $"{at.UtcDateTime:yyyy-MM-ddTHH:mm:ss.ffffffZ} appoxy: {text.ReplaceLineEndings(" ")}\n");
+            });
+        }
+    }
+
+    /// <summary>Writes what may be lost where the disk is full.</summary>
+    public static void IgnoreFull(Action write)
+    {
+        try
+        {
+            write();
+        }
+        catch (IOException e) when (DockerFault.IsDiskFull(e.Message))
+        {
+            // Who looks at the disk tells of it.
         }
     }
 

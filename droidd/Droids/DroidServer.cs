@@ -140,6 +140,11 @@ internal sealed partial class DroidServer(
     public bool IsDeploying(string uid, int number) => droids.TryGetValue(uid, out var entry)
         && entry.Reconciler.Status(number) is { } status && !DeploymentStates.IsFinal(status.State);
 
+    /// <summary>Whether a deployment is wanted or under way, so that what lies in its folder may be of use.</summary>
+    public bool IsBuilding(string uid, int number) => droids.TryGetValue(uid, out var entry)
+        && ((entry.Reconciler.Deployment is { } now && now.Number == number && !DeploymentStates.IsFinal(now.State))
+            || (entry.Droid.Spec?.Deployment == number && entry.Reconciler.Status(number) is { } wanted && !DeploymentStates.IsFinal(wanted.State)));
+
     /// <summary>What nginx last saw; kept by the idle watch.</summary>
     public Activity? LastActivity { get; set; }
 

@@ -177,7 +177,7 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
             LogFault(tools.Log, spec.Uid, e);
             var words = DockerFault.Words(e);
             if (DockerFault.IsDiskFull(words))
-                Fail(FailureReasons.DiskFull, "the server's disk is full", log);
+                Fail(FailureReasons.DiskFull, DockerFault.DiskIsFull, log);
             else
                 Fail(FailureReasons.Server, $"this server failed at it: {words}", log);
         }
@@ -196,9 +196,12 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
         // First, as what follows writes to a disk that may be full.
         lock (deployLock)
             Deployment = Deployment! with { State = DeploymentStates.Failed, Error = error, Reason = reason, Ahead = null };
+        // What it has fetched makes room for why it failed.
+        if (reason == FailureReasons.DiskFull)
+            droid.Folder.RemoveSource(Deployment.Number);
         log.Error($" !     {error}");
         droid.Tell($"deployment {Deployment.Number} failed: {error}");
-        droid.Folder.WriteStatus(Deployment);
+        DroidFolder.IgnoreFull(() => droid.Folder.WriteStatus(Deployment));
     }
 
     private static string NewRelease() => RandomNumberGenerator.GetString("abcdefghijklmnopqrstuvwxyz234567", 8);

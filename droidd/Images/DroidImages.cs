@@ -8,7 +8,7 @@ using Docker.DotNet.Models;
 namespace Appoxy.Droidd.Images;
 
 /// <summary>The droids' images in Docker: <c>appoxy/&lt;uid&gt;:&lt;deployment&gt;</c>, and what they are made of.</summary>
-internal sealed partial class DroidImages(DockerClient docker, DroiddSettings settings, ILogger<DroidImages> log)
+internal sealed partial class DroidImages(DockerClient docker, BroughtImages brought, DroiddSettings settings, ILogger<DroidImages> log)
 {
     public static string Tag(string uid, int deployment) => string.Create(CultureInfo.InvariantCulture, $"appoxy/{uid}:{deployment}");
 
@@ -25,7 +25,10 @@ internal sealed partial class DroidImages(DockerClient docker, DroiddSettings se
     public async Task<string> EnsureAsync(string image, string what, string reason, BuildLog build, CancellationToken cancel)
     {
         if (await FindAsync(image, cancel) is { } here)
+        {
+            brought.Use([image]);
             return here;
+        }
         build.Say($"-----> Pulling {image}");
         using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         timeout.CancelAfter(settings.FetchTime);
@@ -34,7 +37,9 @@ internal sealed partial class DroidImages(DockerClient docker, DroiddSettings se
             var named = image.IndexOf(':', image.LastIndexOf('/') + 1) > 0 || image.Contains('@');
             var parameters = new ImagesCreateParameters { FromImage = named ? image : image + ":latest" };
             await docker.Images.CreateImageAsync(parameters, null, new Progress<JSONMessage>(), timeout.Token);
-            return await FindAsync(image, cancel) ?? throw new BuildException(reason, $"{what} {image} is not there, and Docker did not pull it");
+            var pulled = await FindAsync(image, cancel) ?? throw new BuildException(reason, $"{what} {image} is not there, and Docker did not pull it");
+            brought.Add(image);
+            return pulled;
         }
         catch (DockerApiException e)
         {

@@ -3,6 +3,7 @@ using System.Net.Http.Headers;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Appoxy.Droidd.Builds;
 
 namespace Appoxy.Droidd.LocalNginx;
 
@@ -132,6 +133,11 @@ internal sealed partial class DroidDict(DroiddSettings settings, ILogger<DroidDi
             var next = settings.Nginx.Snapshot + ".next";
             await File.WriteAllTextAsync(next, text.ToString(), cancel);
             File.Move(next, settings.Nginx.Snapshot, overwrite: true);
+        }
+        catch (IOException e) when (DockerFault.IsDiskFull(e.Message))
+        {
+            // A nginx that starts meanwhile reads an older one; to leave it untold of what is done against the full disk would be worse.
+            LogSnapshot(log, e.Message);
         }
         finally
         {

@@ -117,7 +117,7 @@ internal static class DeploymentLog
 
     private static async Task<string> StoredAsync(NpgsqlDataSource db, string uid, int number, CancellationToken cancel) =>
         await db.FirstAsync<string>("select log from deployment_logs where app_uid = @uid and number = @number", new { uid, number },
-            cancel) ?? "";
+            cancel) ?? "The log of this deployment is not kept any more.\n";
 
     private static string Query(int number, bool follow) => $"?build=out&deployment={number}&follow={(follow ? "true" : "false")}";
 }

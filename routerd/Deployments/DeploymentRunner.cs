@@ -93,9 +93,10 @@ internal sealed partial class DeploymentRunner(
             {
                 droid = await servers.PutAsync(uid, cancel);
             }
-            catch (Problem e) when (e.Status == 400)
+            catch (Problem e) when (e.Status is 400 or 507)
             {
-                return await FinishAsync(uid, number, row, new(number, DeploymentStates.Failed, e.Message, Reason: FailureReasons.Server), cancel);
+                var reason = e.Status == 507 ? FailureReasons.DiskFull : FailureReasons.Server;
+                return await FinishAsync(uid, number, row, new(number, DeploymentStates.Failed, e.Message, Reason: reason), cancel);
             }
         }
         if (droid?.Deployment is not { } now || now.Number != number)

@@ -53,6 +53,10 @@ internal sealed partial class DroidServer(string name, string address, NodeIdent
     public Task<ServerStatus> StatusAsync(CancellationToken cancel) =>
         AskAsync(HttpMethod.Get, "server", null, AppoxyJson.Default.ServerStatus, Quick, cancel);
 
+    /// <summary>Collects what nothing uses.</summary>
+    public Task<Collection> PruneAsync(CancellationToken cancel) =>
+        AskAsync(HttpMethod.Post, "prune", null, AppoxyJson.Default.Collection, Patient, cancel);
+
     public Task<DroidStatus> PutAsync(DroidSpec spec, CancellationToken cancel) =>
         AskAsync(HttpMethod.Put, $"droids/{spec.Uid}", JsonContent.Create(spec, AppoxyJson.Default.DroidSpec),
             AppoxyJson.Default.DroidStatus, Put, cancel);
@@ -191,7 +195,7 @@ internal sealed partial class DroidServer(string name, string address, NodeIdent
             // Not droidd's own words: the status must do.
         }
         var status = response.StatusCode is HttpStatusCode.BadRequest or HttpStatusCode.NotFound or HttpStatusCode.Conflict
-            or HttpStatusCode.PreconditionFailed or HttpStatusCode.ServiceUnavailable or HttpStatusCode.RequestEntityTooLarge
+            or HttpStatusCode.PreconditionFailed or HttpStatusCode.ServiceUnavailable or HttpStatusCode.RequestEntityTooLarge or HttpStatusCode.InsufficientStorage
             ? (int)response.StatusCode
             : 502;
         return new Problem(status, detail);

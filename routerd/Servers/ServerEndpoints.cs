@@ -31,6 +31,14 @@ internal static class ServerEndpoints
             CancellationToken cancel) => DrainAsync(name, true, body?.WithVolumes == true, servers, db, settings, cancel));
         group.MapPost("/{name}/undrain", (string name, DroidServers servers, NpgsqlDataSource db, RouterdSettings settings,
             CancellationToken cancel) => DrainAsync(name, false, false, servers, db, settings, cancel));
+        group.MapPost("/{name}/prune", PruneAsync);
+    }
+
+    /// <summary>Has a droid-server remove images, caches, clones and logs of builds that nothing uses.</summary>
+    private static async Task<Ok<Collection>> PruneAsync(string name, DroidServers servers, CancellationToken cancel)
+    {
+        var server = servers.Known.FirstOrDefault(s => s.Name == name) ?? throw Unknown(name);
+        return TypedResults.Ok(await servers[server.Name].PruneAsync(cancel));
     }
 
     private static async Task<Ok<Server>> GetAsync(

@@ -1,5 +1,4 @@
 using System.Net;
-using System.Text.Json.Nodes;
 
 namespace Appoxy.Tests.Acceptance;
 
@@ -25,15 +24,15 @@ public sealed class BuildFaultTests(Install install)
         await FailsAsync(FailureReasons.Build, "returned a non-zero code: 3", "broken on purpose", main);
         await repository.ReplaceAsync("Dockerfile", "RUN echo broken on purpose; exit 3", "RUN sleep 300");
         await CancelledAsync(main);
-        await WithSettingsAsync(settings => settings["buildTimeout"] = "2s",
+        await install.WithSettingsAsync(settings => settings["buildTimeout"] = "2s",
             () => FailsAsync(FailureReasons.Timeout, "2s", "Running in", main));
         await repository.ReplaceAsync("Dockerfile", "RUN sleep 300\n", "");
-        await WithSettingsAsync(settings => settings["pack"] = "/nowhere/pack", () => FailsAsync(FailureReasons.NoPack, "pack", "Building",
+        await install.WithSettingsAsync(settings => settings["pack"] = "/nowhere/pack", () => FailsAsync(FailureReasons.NoPack, "pack", "Building",
             new Folder(install, "pages", "faulty").Path));
 
         await File.WriteAllBytesAsync(Path.Combine(repository.Folder, "large"), System.Security.Cryptography.RandomNumberGenerator.GetBytes(8 << 20));
         await repository.CommitAsync("large");
-        await WithSettingsAsync(settings => settings["sourceLimit"] = "6m", () => FailsAsync(FailureReasons.SourceTooBig, "larger than 6m", "Fetching", main));
+        await install.WithSettingsAsync(settings => settings["sourceLimit"] = "6m", () => FailsAsync(FailureReasons.SourceTooBig, "larger than 6m", "Fetching", main));
 
         await install.MustAsync("apps", "destroy", "faulty", "--confirm", "faulty");
 
@@ -63,42 +62,5 @@ public sealed class BuildFaultTests(Install install)
         var (status, body, _) = await install.GetAsync("faulty.localhost");
         Assert.Equal(HttpStatusCode.OK, status);
         return body;
-    }
-
-    /// <summary>Runs <paramref name="act"/> with other settings of droidd.</summary>
-    private async Task WithSettingsAsync(Action<JsonObject> change, Func<Task> act)
-    {
-        var path = Path.Combine(install.Prefix, "etc/appoxy/droidd.local.json");
-        var before = await File.ReadAllTextAsync(path);
-        var settings = JsonNode.Parse(before)!.AsObject();
-        change(settings);
-        try
-        {
-            await WriteAsync(settings.ToJsonString());
-            await act();
-        }
-        finally
-        {
-            await WriteAsync(before);
-        }
-
-        async Task WriteAsync(string text)
-        {
-            await File.WriteAllTextAsync(path, text);
-            await install.RestartAsync("droidd");
-            using var droidd = LocalHttp.For($"unix:{install.Prefix}/run/appoxy/droidd.sock", TimeSpan.FromSeconds(5));
-            await Install.EventuallyAsync(async () =>
-            {
-                try
-                {
-                    using var ready = await droidd.GetAsync("server");
-                    return ready.IsSuccessStatusCode;
-                }
-                catch (HttpRequestException)
-                {
-                    return false;
-                }
-            }, TimeSpan.FromSeconds(20));
-        }
     }
 }
