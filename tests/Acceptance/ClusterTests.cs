@@ -26,8 +26,7 @@ public sealed class TwoMachines(Install install) : IAsyncLifetime
         Assert.Contains($"{Token.Name} has joined", ran.Output, StringComparison.Ordinal);
         var app = new Folder(install, "../../droidd/sample/hello", "faraway");
         await install.RunAsync("cp", [$"{install.Prefix}/var/lib/appoxy/sample/hello/busybox", app.Path]);
-        await install.MustAsync("apps", "create", "faraway");
-        await install.SqlAsync($"update placements set server = '{Token.Name}' where app_uid = (select uid from apps where name = 'faraway')");
+        await install.MustAsync("apps", "create", "faraway", "--server", Token.Name);
         await install.MustAsync("deploy", "faraway", app.Path);
     }
 
