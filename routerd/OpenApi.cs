@@ -85,6 +85,7 @@ internal static class OpenApi
         ["PATCH /v1/servers/{name}"] = "Labels a droid-server; an empty value removes a label",
         ["POST /v1/servers/{name}/drain"] = "Places nothing more on a droid-server, and moves its apps elsewhere",
         ["POST /v1/servers/{name}/undrain"] = "Lets apps be placed on a droid-server again",
+        ["POST /v1/servers/{name}/prune"] = "Removes what builds left on a droid-server and nothing uses",
         ["POST /v1/servers/rebalance"] = "Moves a few apps from full droid-servers to emptier ones",
         ["POST /v1/apps/{app}/move"] = "Moves an app to another droid-server; while it is on its way, the app has a move",
         ["GET /v1/routes/{host}"] = "Why a host goes where it goes, step by step",

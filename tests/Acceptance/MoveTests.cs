@@ -40,7 +40,7 @@ public sealed class MoveTests(Install install, ITestOutputHelper output) : IAsyn
             await DeployAsync($"placed-{app}", "--constraint", app == 4 ? "zone=eu" : "none");
         var servers = await Task.WhenAll(apps.Select(async a => (await install.AppAsync(a)).Server));
         Assert.Equal("ds2", servers[3]);
-        Assert.Contains("ds1", servers);
+        // The first server may have the apps of other tests.
         Assert.Contains("ds2", servers[..3]);
         var ran = await install.AppoxyAsync("apps", "create", "nowhere", "--constraint", "zone=us");
         Assert.Equal(1, ran.ExitCode);

@@ -86,6 +86,9 @@ public sealed class SecretsTests(Install install)
         await install.SqlAsync("update webhooks set last_result = 'control.database' where app_uid in (select uid from apps where name = 'planted')");
         await RedisAsync("set", "control", "control.redis");
         await VisitAsync("planted", "/control.log", planted["basic-auth"]);
+        // nginx keeps lines to itself for a second.
+        await Install.EventuallyAsync(() => Task.FromResult(Text(Path.Combine(install.Prefix, "var/log/appoxy")).Contains("control.log", StringComparison.Ordinal)),
+            TimeSpan.FromSeconds(10));
         await install.RunAsync("sh", ["-c", "sleep 0.5; : control.process"]);
         answers.Append("control.answers");
         await File.WriteAllTextAsync(Path.Combine(install.Prefix, "var/lib/appoxy/nginx/control"), "control.nginx");
