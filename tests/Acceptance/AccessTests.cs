@@ -11,7 +11,7 @@ namespace Appoxy.Tests.Acceptance;
 /// Every endpoint that routerd has, as it lists them itself, asked by those who may not: it never succeeds, changes nothing, and answers
 /// for what is there as for what is not. A new endpoint is among them by itself; one with a parameter that is not known here fails the test.
 /// </summary>
-[Collection(SecondLane.Name)]
+[Collection(ThirdLane.Name)]
 public sealed partial class AccessTests(Install install)
 {
     private const string App = "anns-app";
@@ -179,6 +179,7 @@ public sealed partial class AccessTests(Install install)
             ("name", true) when path.StartsWith("/v1/templates", StringComparison.Ordinal) => "global.conf.sbn",
             ("name", false) when path.StartsWith("/v1/templates", StringComparison.Ordinal) => "nope.conf.sbn",
             // What admins alone see at all needs nothing that is there.
+            ("id", _) when path.StartsWith("/v1/secrets", StringComparison.Ordinal) => "nokey",
             (_, true) when path.StartsWith("/v1/servers", StringComparison.Ordinal) => "ds1",
             (_, false) when path.StartsWith("/v1/servers", StringComparison.Ordinal) => "ds99",
             var (name, _) => throw new Xunit.Sdk.XunitException($"{path}: say here what {{{name}}} is to be filled with"),

@@ -12,7 +12,7 @@ namespace Appoxy.Tests.Acceptance;
 /// Sends what no client would to each operation of the OpenAPI document. Each call follows from the seed and its number alone, so that
 /// one that fails can be sent again. <c>APPOXY_TEST_FUZZ</c> is how many, <c>APPOXY_TEST_FUZZ_SEED</c> the seed.
 /// </summary>
-[Collection(SecondLane.Name)]
+[Collection(ThirdLane.Name)]
 public sealed class ApiFuzzTests(Install install, ITestOutputHelper output)
 {
     private const string Live = "fuzz-live";

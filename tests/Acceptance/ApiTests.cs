@@ -5,7 +5,7 @@ using System.Text.Json;
 namespace Appoxy.Tests.Acceptance;
 
 /// <summary>What holds for the API as a whole: pages, tags, keys and rates.</summary>
-[Collection(SecondLane.Name)]
+[Collection(ThirdLane.Name)]
 public sealed class ApiTests(Install install)
 {
     [Fact]

@@ -5,7 +5,7 @@ using System.Text.Json;
 namespace Appoxy.Tests.Acceptance;
 
 /// <summary>Backups: what is in them, which are refused, and a machine made from one.</summary>
-[Collection(SecondLane.Name)]
+[Collection(ThirdLane.Name)]
 public sealed class BackupTests(Install install)
 {
     [Fact]

@@ -3,7 +3,7 @@ using System.Text.RegularExpressions;
 namespace Appoxy.Tests.Acceptance;
 
 /// <summary>What holds for the CLI as a whole.</summary>
-[Collection(SecondLane.Name)]
+[Collection(ThirdLane.Name)]
 public sealed class CliTests(Install install)
 {
     private readonly SemaphoreSlim places = new(4);

@@ -39,7 +39,7 @@ public sealed class TwoMachines(Install install) : IAsyncLifetime
     }
 }
 
-[Collection(SecondLane.Name)]
+[Collection(ThirdLane.Name)]
 public sealed class ClusterTests(Install install, TwoMachines machines) : IClassFixture<TwoMachines>
 {
     private const string Host = "faraway.localhost";
@@ -205,7 +205,7 @@ public sealed class ClusterTests(Install install, TwoMachines machines) : IClass
         var answer = await Certificates.AskAsync(Heartbeats, stolen, "{}");
         Assert.Equal(HttpStatusCode.Forbidden, answer.Status);
         Assert.Contains("was revoked", answer.Body, StringComparison.Ordinal);
-        Assert.Contains($"its certificate {stolen.SerialNumber} was revoked", RouterdLog, StringComparison.Ordinal);
+        await Install.EventuallyAsync(() => Task.FromResult(RouterdLog.Contains($"its certificate {stolen.SerialNumber} was revoked", StringComparison.Ordinal)), Soon);
         await Install.EventuallyAsync(async () => (int)(await install.GetAsync(Host)).Status >= 500, Soon);
         await Install.EventuallyAsync(async () => (await install.MustAsync("servers", "list")).Split('\n')
             .Any(l => l.StartsWith(Joined + " ", StringComparison.Ordinal) && l.Contains(" down ", StringComparison.Ordinal)), Soon);

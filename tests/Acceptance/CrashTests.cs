@@ -5,7 +5,7 @@ using CliWrap.EventStream;
 
 namespace Appoxy.Tests.Acceptance;
 
-[Collection(FirstLane.Name)]
+[Collection(SecondLane.Name)]
 public sealed class CrashTests(Install install) : ShopTests(install)
 {
     [Fact]

@@ -3,7 +3,7 @@ using System.Text.Json;
 namespace Appoxy.Tests.Acceptance;
 
 /// <summary>Faults made on purpose, and whether <c>appoxy doctor</c> names each of them and nothing else.</summary>
-[Collection(SecondLane.Name)]
+[Collection(ThirdLane.Name)]
 public sealed class DoctorTests(Install install)
 {
     [Fact]

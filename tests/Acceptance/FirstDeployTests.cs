@@ -3,7 +3,7 @@ using System.Text.RegularExpressions;
 namespace Appoxy.Tests.Acceptance;
 
 /// <summary>Does what README.md says under "A first deploy", command by command, as a user who is new.</summary>
-[Collection(SecondLane.Name)]
+[Collection(ThirdLane.Name)]
 public sealed class FirstDeployTests(Install install)
 {
     [Fact]

@@ -3,7 +3,7 @@ using System.Net;
 namespace Appoxy.Tests.Acceptance;
 
 /// <summary>Disks that are full, each for real: a small file system stands where droidd or Docker write.</summary>
-[Collection(SecondLane.Name)]
+[Collection(ThirdLane.Name)]
 public sealed class FullDiskTests(Install install)
 {
     [Fact]

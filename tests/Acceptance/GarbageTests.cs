@@ -5,7 +5,7 @@ using System.Text.Json.Nodes;
 namespace Appoxy.Tests.Acceptance;
 
 /// <summary>What is collected of the disk, and what is not, with real images, volumes and builds.</summary>
-[Collection(SecondLane.Name)]
+[Collection(ThirdLane.Name)]
 public sealed class GarbageTests(Install install)
 {
     private const string Stranger = "abcdefg";

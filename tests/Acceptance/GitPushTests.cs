@@ -7,7 +7,7 @@ using CliWrap.EventStream;
 namespace Appoxy.Tests.Acceptance;
 
 /// <summary>Deploys by <c>git push</c>.</summary>
-[Collection(SecondLane.Name)]
+[Collection(ThirdLane.Name)]
 public sealed class GitPushTests(Install install)
 {
     [Fact]

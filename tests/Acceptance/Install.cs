@@ -303,16 +303,23 @@ public sealed class Alone : ICollectionFixture<Install>
     public const string Name = "alone";
 }
 
-/// <summary>Tests that run one after the other on an install of theirs, beside those of <see cref="SecondLane"/>.</summary>
+/// <summary>Tests that run one after the other on an install of theirs, beside the other lanes: the nginxes, and what sleeps and wakes.</summary>
 [CollectionDefinition(Name)]
 public sealed class FirstLane : ICollectionFixture<Install>
 {
     public const string Name = "first lane";
 }
 
-/// <summary>Tests that run one after the other on an install of theirs, beside those of <see cref="FirstLane"/>.</summary>
+/// <summary>As <see cref="FirstLane"/>: builds, deployments, and droids that crash.</summary>
 [CollectionDefinition(Name)]
 public sealed class SecondLane : ICollectionFixture<Install>
 {
     public const string Name = "second lane";
+}
+
+/// <summary>As <see cref="FirstLane"/>: users, the API and the CLI, machines that join, and the rest.</summary>
+[CollectionDefinition(Name)]
+public sealed class ThirdLane : ICollectionFixture<Install>
+{
+    public const string Name = "third lane";
 }

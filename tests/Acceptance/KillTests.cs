@@ -11,7 +11,7 @@ namespace Appoxy.Tests.Acceptance;
 /// left over.
 /// </summary>
 /// <remarks>APPOXY_TEST_KILLS and APPOXY_TEST_DOCKER_KILLS say how often, APPOXY_TEST_SEED repeats a run's choices.</remarks>
-[Collection(FirstLane.Name)]
+[Collection(SecondLane.Name)]
 public sealed class KillTests(Install install, ITestOutputHelper output)
 {
     private const string First = "killed-a", Second = "killed-b", Fleeting = "killed-c";

@@ -5,7 +5,7 @@ using System.Net;
 namespace Appoxy.Tests.Acceptance;
 
 /// <summary>What somebody does by hand to the containers of an app, or to Docker itself, is put right. APPOXY_TEST_HANG is how many seconds Docker hangs.</summary>
-[Collection(SecondLane.Name)]
+[Collection(ThirdLane.Name)]
 public sealed class MeddlingTests(Install install) : IAsyncLifetime
 {
     private const string App = "meddled", Host = "meddled.localhost", Limits = "{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}} {{.HostConfig.RestartPolicy.Name}}";

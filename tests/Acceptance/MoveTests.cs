@@ -5,7 +5,7 @@ namespace Appoxy.Tests.Acceptance;
 
 /// <summary>Apps on two droid-servers: placed, moved, drained away, and brought back to life when one is lost.</summary>
 /// <remarks>APPOXY_TEST_MOVES says how often routerd and droidd are killed amid a move, APPOXY_TEST_DOWN_AFTER after how long a server is down.</remarks>
-[Collection(SecondLane.Name)]
+[Collection(ThirdLane.Name)]
 public sealed class MoveTests(Install install, ITestOutputHelper output) : IAsyncLifetime
 {
     private static readonly TimeSpan Soon = TimeSpan.FromSeconds(30);

@@ -2,7 +2,7 @@ using System.Text.Json;
 
 namespace Appoxy.Tests.Acceptance;
 
-[Collection(SecondLane.Name)]
+[Collection(ThirdLane.Name)]
 public sealed class OpenApiTests(Install install)
 {
     /// <summary>What anybody may ask without a token.</summary>

@@ -6,7 +6,7 @@ using System.Text.Json;
 namespace Appoxy.Tests.Acceptance;
 
 /// <summary>Deploys from private repositories, with a key by ssh and a token by http.</summary>
-[Collection(SecondLane.Name)]
+[Collection(ThirdLane.Name)]
 public sealed class PrivateSourceTests(Install install)
 {
     [Fact]

@@ -8,7 +8,7 @@ using Appoxy.Routerd.Sealing;
 namespace Appoxy.Tests.Acceptance;
 
 /// <summary>Where secrets are to be found, and where not.</summary>
-[Collection(SecondLane.Name)]
+[Collection(ThirdLane.Name)]
 public sealed class SecretsTests(Install install)
 {
     private string KeyFile => Path.Combine(install.Prefix, "etc/appoxy/secrets.key");

@@ -5,7 +5,7 @@ using CliWrap.Buffered;
 
 namespace Appoxy.Tests.Acceptance;
 
-[Collection(SecondLane.Name)]
+[Collection(ThirdLane.Name)]
 public sealed class UserTests(Install install)
 {
     private Member Admin => new(install, "admin@localhost", install.Token);

@@ -6,7 +6,7 @@ using System.Text.Json;
 namespace Appoxy.Tests.Acceptance;
 
 /// <summary>Pushes to git hosts that tell Appoxy by a webhook.</summary>
-[Collection(SecondLane.Name)]
+[Collection(ThirdLane.Name)]
 public sealed class WebhookTests(Install install)
 {
     [Fact]
