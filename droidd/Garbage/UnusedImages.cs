@@ -11,6 +11,9 @@ namespace Appoxy.Droidd.Garbage;
 /// </summary>
 internal sealed class UnusedImages(DockerClient docker, BroughtImages brought, DroiddSettings settings)
 {
+    /// <summary>How older Dockers list an image without a name.</summary>
+    private const string NoName = "<none>:<none>";
+
     private readonly ConcurrentDictionary<string, IReadOnlyList<string>> layers = new();
 
     /// <summary>What is unused. What is in use is noted as such; what is not here any more is forgotten.</summary>
@@ -32,7 +35,7 @@ internal sealed class UnusedImages(DockerClient docker, BroughtImages brought, D
         {
             var image = here.FirstOrDefault(i => Is(i, name));
             // A step's image that has got a name since is an app's, or a base of its own.
-            if (image is null || (IsId(name) && image.RepoTags is { Count: > 0 }))
+            if (image is null || (IsId(name) && (image.RepoTags ?? []).Any(t => t != NoName)))
             {
                 gone.Add(name);
                 continue;
