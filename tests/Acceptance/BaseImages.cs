@@ -4,6 +4,10 @@ namespace Appoxy.Tests;
 internal static class BaseImages
 {
     private const string Cache = "/var/cache/appoxy-tests";
+    private const string Node = "appoxy-test/node:18";
+
+    // Whether this run has saved the image with node, for installs to come.
+    private static bool saved;
 
     public static async Task LoadAsync(Install install)
     {
@@ -18,16 +22,8 @@ internal static class BaseImages
             File.Move(tar + ".next", tar);
             await MustAsync(install, "rm", "-rf", root);
         }
-        await MustAsync(install, "docker", "import", tar, "appoxy-test/bookworm");
-        var context = Directory.CreateDirectory(Path.Combine(install.Prefix, "node")).FullName;
-        File.Copy("/etc/ssl/certs/ca-certificates.crt", Path.Combine(context, "ca.crt"), overwrite: true);
-        await File.WriteAllTextAsync(Path.Combine(context, "Dockerfile"), """
-            FROM appoxy-test/bookworm
-            RUN apt-get update && apt-get install -y --no-install-recommends nodejs npm ca-certificates && rm -rf /var/lib/apt/lists/*
-            COPY ca.crt /etc/ssl/certs/ca-certificates.crt
-            """);
-        await MustAsync(install, "docker", "build", "-q", "--network", "droid-build", "-t", "appoxy-test/node:18", context);
-        await LabelledAsync(install, "builder", "appoxy-test/node:18", ("io.buildpacks.builder.metadata",
+        await LoadNodeAsync(install);
+        await LabelledAsync(install, "builder", Node, ("io.buildpacks.builder.metadata",
             """{"description":"","buildpacks":[{"id":"appoxy-test/procfile","version":"0"}],"stack":{"runImage":{"image":"appoxy-test/builder"}}}"""));
         foreach (var (name, version, runs) in new[]
         {
@@ -40,6 +36,49 @@ internal static class BaseImages
                 ("io.buildpacks.buildpackage.metadata", $$"""{"id":"test/{{name}}","version":"{{version}}"}"""),
                 ("io.buildpacks.buildpack.layers", $$$"""{ "test/{{{name}}}": { "{{{version}}}": { "api": "0.10", {{{runs}}} } } }"""));
         }
+    }
+
+    /// <summary>Debian, and node on it; the first install of a run makes it, the others take its image.</summary>
+    private static async Task LoadNodeAsync(Install install)
+    {
+        var tar = Path.Combine(Cache, "node.tar");
+        if (saved)
+        {
+            await MustAsync(install, "docker", "load", "-q", "-i", tar);
+            return;
+        }
+        await MustAsync(install, "docker", "import", Path.Combine(Cache, "bookworm.tar"), "appoxy-test/bookworm");
+        var context = Directory.CreateDirectory(Path.Combine(install.Prefix, "node")).FullName;
+        File.Copy("/etc/ssl/certs/ca-certificates.crt", Path.Combine(context, "ca.crt"), overwrite: true);
+        await File.WriteAllTextAsync(Path.Combine(context, "Dockerfile"), """
+            FROM appoxy-test/bookworm
+            RUN apt-get update && apt-get install -y --no-install-recommends nodejs npm ca-certificates && rm -rf /var/lib/apt/lists/*
+            COPY ca.crt /etc/ssl/certs/ca-certificates.crt
+            """);
+        await MustAsync(install, "docker", "build", "-q", "--network", "droid-build", "-t", Node, context);
+        await MustAsync(install, "docker", "save", "-o", tar, Node, "appoxy-test/bookworm");
+        saved = true;
+    }
+
+    /// <summary>
+    /// Gives a new install what an earlier one has built; provision.sh builds anew what was made of other sources.
+    /// </summary>
+    public static async Task TakeBuiltAsync(Install install)
+    {
+        if (!Directory.Exists(Path.Combine(Cache, "built")))
+            return;
+        Directory.CreateDirectory(Path.Combine(install.Prefix, "usr/lib"));
+        await MustAsync(install, "cp", "-aT", Path.Combine(Cache, "built"), Path.Combine(install.Prefix, "usr/lib/appoxy"));
+    }
+
+    /// <summary>Keeps what an install has built for those to come.</summary>
+    public static async Task KeepBuiltAsync(Install install)
+    {
+        Directory.CreateDirectory(Cache);
+        var (built, next) = (Path.Combine(Cache, "built"), Path.Combine(Cache, "built.next"));
+        await MustAsync(install, "rm", "-rf", built, next);
+        await MustAsync(install, "cp", "-aT", Path.Combine(install.Prefix, "usr/lib/appoxy"), next);
+        Directory.Move(next, built);
     }
 
     /// <summary>Lets droidd build with the stand-in for pack and its builder, in one place, and with limits that tests can reach.</summary>

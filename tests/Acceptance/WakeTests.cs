@@ -51,8 +51,9 @@ public sealed class WakeTests(Install install) : ShopTests(install)
     [InlineData(DroidStates.Paused, 40)]
     public async Task Request_at_any_instant_of_falling_asleep_is_answered_and_wakes_the_app_once(string state, int milliseconds)
     {
+        // Long enough for a visit on a busy machine not to see it fall asleep again.
         if (state == DroidStates.Paused)
-            await SetAsync("pause-after=1s");
+            await SetAsync("pause-after=3s");
         using var control = LocalHttp.For($"unix:{Install.Prefix}/run/appoxy/local-control.sock", TimeSpan.FromSeconds(5));
         using var http = Install.Site(Shop.Host);
         var droid = await Install.DroidAsync("shop");
