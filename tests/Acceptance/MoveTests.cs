@@ -107,7 +107,7 @@ public sealed class MoveTests(Install install, ITestOutputHelper output) : IAsyn
     /// <summary>Whatever is killed amid a move, it comes to an end with exactly one copy.</summary>
     private async Task KilledAmidMovesAsync()
     {
-        var rounds = Setting("APPOXY_TEST_MOVES", 2);
+        var rounds = Setting("APPOXY_TEST_MOVES", 1);
         for (var round = 0; round < rounds; round++)
         {
             var app = await install.AppAsync("placed-2");
