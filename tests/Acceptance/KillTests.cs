@@ -34,7 +34,7 @@ public sealed class KillTests(Install install, ITestOutputHelper output)
             await install.MustAsync("volumes", "create", app, "data", "/data");
             await install.MustAsync("deploy", app, NewVersion(app));
         }
-        var kills = Enumerable.Repeat("droidd", Number("APPOXY_TEST_KILLS", 3)).Concat(Enumerable.Repeat("docker", Number("APPOXY_TEST_DOCKER_KILLS", 1))).ToArray();
+        var kills = Enumerable.Repeat("droidd", Number("APPOXY_TEST_KILLS", 2)).Concat(Enumerable.Repeat("docker", Number("APPOXY_TEST_DOCKER_KILLS", 1))).ToArray();
         random.Shuffle(kills);
         foreach (var (round, killed) in kills.Index())
         {

@@ -13,7 +13,7 @@ public sealed class PublisherTests(Install install, EchoServers servers, ITestOu
     private const int Seed = 2026;
 
     /// <summary>A hundred thousand take a minute longer, and are for a run of this test alone.</summary>
-    private static readonly int Apps = int.Parse(Environment.GetEnvironmentVariable("APPOXY_TEST_APPS") ?? "8000", CultureInfo.InvariantCulture);
+    private static readonly int Apps = int.Parse(Environment.GetEnvironmentVariable("APPOXY_TEST_APPS") ?? "4000", CultureInfo.InvariantCulture);
 
     [Fact]
     public async Task Redis_ends_equal_to_postgres_after_many_apps_came_moved_and_went_while_publishers_were_killed_and_redis_emptied()
