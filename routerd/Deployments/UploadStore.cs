@@ -83,7 +83,7 @@ internal sealed class UploadStore(RouterdSettings settings, NpgsqlDataSource db,
     private string FileOf(string uid, string upload) => Path.Combine(FolderOf(uid), upload + ".tgz");
 
     /// <summary>A body that passes through, with a copy of it to a file.</summary>
-    private sealed class CopiedStream(Stream source, Stream copy, IncrementalHash hash) : Stream
+    private sealed class CopiedStream(Stream source, Stream copy, IncrementalHash hash) : OneWayStream
     {
         public override async ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
         {
@@ -97,14 +97,5 @@ internal sealed class UploadStore(RouterdSettings settings, NpgsqlDataSource db,
             ReadAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
 
         public override bool CanRead => true;
-        public override bool CanSeek => false;
-        public override bool CanWrite => false;
-        public override long Length => throw new NotSupportedException();
-        public override long Position { get => throw new NotSupportedException(); set => throw new NotSupportedException(); }
-        public override void Flush() => throw new NotSupportedException();
-        public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
-        public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-        public override void SetLength(long value) => throw new NotSupportedException();
-        public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
     }
 }

@@ -6,7 +6,7 @@ namespace Appoxy.Routerd.Git;
 /// What a push's hook is answered, line by line as it comes. Each line of text gets a space before it, so that nothing that a build
 /// prints can pass for the verdict.
 /// </summary>
-internal sealed class HookAnswer(Stream inner) : Stream
+internal sealed class HookAnswer(Stream inner) : OneWayStream
 {
     private bool begun;
 
@@ -37,14 +37,5 @@ internal sealed class HookAnswer(Stream inner) : Stream
 
     public override Task FlushAsync(CancellationToken cancellationToken) => inner.FlushAsync(cancellationToken);
 
-    public override bool CanRead => false;
-    public override bool CanSeek => false;
     public override bool CanWrite => true;
-    public override long Length => throw new NotSupportedException();
-    public override long Position { get => throw new NotSupportedException(); set => throw new NotSupportedException(); }
-    public override void Flush() => throw new NotSupportedException();
-    public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
-    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-    public override void SetLength(long value) => throw new NotSupportedException();
-    public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
 }

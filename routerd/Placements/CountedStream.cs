@@ -1,7 +1,7 @@
 namespace Appoxy.Routerd.Placements;
 
 /// <summary>A body that passes through, with a word now and then of how much that was.</summary>
-internal sealed class CountedStream(Stream source, Func<long, Task> tell, TimeProvider time) : Stream
+internal sealed class CountedStream(Stream source, Func<long, Task> tell, TimeProvider time) : OneWayStream
 {
     private static readonly TimeSpan Pause = TimeSpan.FromSeconds(1);
     private long told = time.GetTimestamp();
@@ -27,15 +27,6 @@ internal sealed class CountedStream(Stream source, Func<long, Task> tell, TimePr
         ReadAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
 
     public override bool CanRead => true;
-    public override bool CanSeek => false;
-    public override bool CanWrite => false;
-    public override long Length => throw new NotSupportedException();
-    public override long Position { get => throw new NotSupportedException(); set => throw new NotSupportedException(); }
-    public override void Flush() => throw new NotSupportedException();
-    public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
-    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-    public override void SetLength(long value) => throw new NotSupportedException();
-    public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
 
     protected override void Dispose(bool disposing)
     {
