@@ -20,14 +20,21 @@ internal sealed class Load : IAsyncDisposable
     /// <param name="port">The nginx; the install's own if null.</param>
     /// <param name="fresh">A connection for each request, and none is ever sent twice.</param>
     public Load(Install install, string host, bool reloads = false, int? port = null, bool fresh = false)
+        : this([.. Enumerable.Range(0, 4).Select(_ => LocalHttp.For($"http://{host}:{port ?? install.HttpPort}/", TimeSpan.FromSeconds(90)))],
+            TimeSpan.FromMilliseconds(10), reloads, fresh)
     {
-        visitors = Task.WhenAll(Enumerable.Range(0, 4).Select(_ => Task.Run(() => VisitAsync(
-            LocalHttp.For($"http://{host}:{port ?? install.HttpPort}/", TimeSpan.FromSeconds(90)), reloads, fresh))));
     }
+
+    /// <param name="visitors">One each; each visits its base address.</param>
+    /// <param name="pause">Between one's visits.</param>
+    /// <param name="reloads">As above.</param>
+    /// <param name="fresh">As above.</param>
+    public Load(IReadOnlyList<HttpClient> visitors, TimeSpan pause, bool reloads = false, bool fresh = false) =>
+        this.visitors = Task.WhenAll(visitors.Select(v => Task.Run(() => VisitAsync(v, pause, reloads, fresh))));
 
     public int Requests => requests;
 
-    private async Task VisitAsync(HttpClient visitor, bool reloads, bool fresh)
+    private async Task VisitAsync(HttpClient visitor, TimeSpan pause, bool reloads, bool fresh)
     {
         using var http = visitor;
         http.DefaultRequestHeaders.ConnectionClose = fresh;
@@ -37,14 +44,14 @@ internal sealed class Load : IAsyncDisposable
             {
                 using var response = await GetAsync(http, reloads);
                 if (response.StatusCode != HttpStatusCode.OK)
-                    failures.Enqueue($"{DateTimeOffset.UtcNow:HH:mm:ss.fff} {(int)response.StatusCode}");
+                    failures.Enqueue($"{DateTimeOffset.UtcNow:HH:mm:ss.fff} {http.DefaultRequestHeaders.Host} {(int)response.StatusCode}");
             }
             catch (Exception e)
             {
-                failures.Enqueue($"{DateTimeOffset.UtcNow:HH:mm:ss.fff} {e.Message}");
+                failures.Enqueue($"{DateTimeOffset.UtcNow:HH:mm:ss.fff} {http.DefaultRequestHeaders.Host} {e.Message}");
             }
             Interlocked.Increment(ref requests);
-            await Task.Delay(TimeSpan.FromMilliseconds(10));
+            await Task.Delay(pause);
         }
     }
 
