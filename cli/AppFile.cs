@@ -202,9 +202,6 @@ internal sealed class AppFile
                 else
                     notes.Add($"{JsonName}: buildpacks are left out, as not all of them are images or of heroku/");
                 break;
-            case ("scripts", JsonValueKind.Object) when member.Value.TryGetProperty("postdeploy", out _):
-                notes.Add($"{JsonName}: scripts.postdeploy is not run; a release command in the Procfile runs before each version serves");
-                break;
         }
     }
 

@@ -141,6 +141,9 @@ public sealed record ProcessType(string Type, string? Command = null, string? En
 
     /// <summary>The type that runs once for each deployment, before it serves.</summary>
     public const string Release = "release";
+
+    /// <summary>The program of a buildpacks' image that runs any command in its environment.</summary>
+    public const string Launcher = "/cnb/lifecycle/launcher";
 }
 
 /// <summary>How many of each process type run.</summary>

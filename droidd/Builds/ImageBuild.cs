@@ -91,12 +91,13 @@ internal sealed class ImageBuild(
             progress(DeploymentStates.Building, version);
             log.Say($"-----> Building commit {version[..12]}");
         }
+        var scripts = await AppJson.ReadAsync(source, cancel);
         if (UsesDockerfile(spec, source))
         {
             var key = Key(version, "dockerfile");
             var types = await Procfile.ReadAsync(source, log, cancel);
             return new BuiltImage(key, await FindAlikeAsync(spec, key, folder, log, cancel)
-                ?? await dockerfile.BuildAsync(source, DroidImages.Tag(spec.Uid, spec.Deployment), spec.Uid, log, cancel), types);
+                ?? await dockerfile.BuildAsync(source, DroidImages.Tag(spec.Uid, spec.Deployment), spec.Uid, log, cancel), types, scripts);
         }
         var (builder, builderId) = await pack.BuilderAsync(spec, work, log, cancel);
         // The build sees the environment, so that another one may give another image.
@@ -107,7 +108,7 @@ internal sealed class ImageBuild(
             log.Say($"-----> Building with {builder}");
             image = await pack.BuildAsync(source, work, builder, spec, log, cancel);
         }
-        return new BuiltImage(packKey, image, await pack.TypesAsync(image, cancel));
+        return new BuiltImage(packKey, image, await pack.TypesAsync(image, cancel), scripts);
     }
 
     private static bool UsesDockerfile(DroidSpec spec, string source)

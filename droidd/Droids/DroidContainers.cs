@@ -264,7 +264,12 @@ internal sealed partial class DroidContainers(DockerClient docker, DroiddSetting
         // Null is the image's own: of a buildpacks' image, web is what runs by itself.
         Entrypoint = wanted.Type is { Type: not ProcessType.Web, Entrypoint: { } program } ? [program] : null!,
         // An entrypoint of the image's own stays, and gets this as its arguments.
-        Cmd = wanted.Type is { Entrypoint: null, Command: { } command } ? ["/bin/sh", "-c", command] : null!,
+        Cmd = wanted.Type switch
+        {
+            { Entrypoint: null, Command: { } command } => ["/bin/sh", "-c", command],
+            { Entrypoint: ProcessType.Launcher, Command: { } command } => ["--", "/bin/sh", "-c", command],
+            _ => null!,
+        },
         Env =
         [
             .. spec.Env.Select(e => $"{e.Key}={e.Value}"), $"DYNO={wanted.Process}",

@@ -10,7 +10,7 @@ namespace Appoxy.Droidd.Droids;
 /// <param name="Key">The same for builds of the same source in the same way.</param>
 /// <param name="Image">Docker's image id.</param>
 /// <param name="Types">Its process types; null where a droidd built it that did not know them: <c>web</c> alone.</param>
-internal sealed record BuiltImage(string Key, string Image, IReadOnlyList<ProcessType>? Types = null)
+internal sealed record BuiltImage(string Key, string Image, IReadOnlyList<ProcessType>? Types = null, DeployScripts? Scripts = null)
 {
     /// <summary>The only type of an image that is known by nothing but itself.</summary>
     public static readonly IReadOnlyList<ProcessType> WebAlone = [new(ProcessType.Web)];

@@ -148,20 +148,43 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
             // Settings may have changed meanwhile; only the deployment's number is still that of its beginning.
             DroidSpec Newest() => droid.Spec is { } now && now.Deployment == spec.Deployment ? now : spec;
             var types = built.Types ?? BuiltImage.WebAlone;
-            if (spec.RollbackTo is null && types.FirstOrDefault(t => t.Type == ProcessType.Release) is { } release
-                && !droid.Folder.IsReleased(spec.Deployment))
+            var scripts = spec.RollbackTo is null ? built.Scripts : null;
+            async Task RunAsync(ProcessType type, string name)
+            {
+                log.Say($"-----> Running {name}");
+                var made = await tools.Containers.WithPortAsync(Newest(), built.Image, cancelled.Token);
+                await tools.Release.RunAsync(new NewContainer(made, built.Image, types, NewRelease(), type, 1), name, log, cancelled.Token);
+            }
+            var release = spec.RollbackTo is null ? types.FirstOrDefault(t => t.Type == ProcessType.Release) : null;
+            if ((release is not null || scripts?.Before is not null) && !droid.Folder.IsReleased(spec.Deployment))
             {
                 Become(DeploymentStates.Releasing);
-                log.Say("-----> Running the release command");
-                var made = await tools.Containers.WithPortAsync(Newest(), built.Image, cancelled.Token);
-                await tools.Release.RunAsync(new NewContainer(made, built.Image, types, NewRelease(), release, 1), log, cancelled.Token);
+                if (scripts?.Before is { } before)
+                    await RunAsync(Script("predeploy", before, types), "the predeploy script");
+                if (release is not null)
+                    await RunAsync(release, "the release command");
                 droid.Folder.WriteReleased(spec.Deployment);
             }
+            var isFirst = droid.Live is null && droid.Folder.Numbers().All(n => droid.Folder.ReadStatus(n)?.State != DeploymentStates.Live);
             var old = await BringUpAsync(Newest(), built.Image, types, log, cancelled.Token);
+            Retire(old, spec.Deployment, stop);
+            // It serves already: what fails now is told, and changes nothing.
+            foreach (var (script, name) in new[] { (scripts?.After, "the postdeploy script"), (isFirst ? scripts?.First : null, "the first deployment's postdeploy script") })
+            {
+                try
+                {
+                    if (script is not null)
+                        await RunAsync(Script("postdeploy", script, types), name);
+                }
+                catch (BuildException e)
+                {
+                    log.Error($" !     {e.Message}; the new version serves all the same");
+                    droid.Tell($"deployment {spec.Deployment}: {e.Message}");
+                }
+            }
             log.Say("-----> Live");
             droid.Tell($"deployment {spec.Deployment} is live");
             Become(DeploymentStates.Live);
-            Retire(old, spec.Deployment, stop);
         }
         catch (BuildException e)
         {
@@ -203,6 +226,10 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
         droid.Tell($"deployment {Deployment.Number} failed: {error}");
         DroidFolder.IgnoreFull(() => droid.Folder.WriteStatus(Deployment));
     }
+
+    /// <summary>How a script is run in an image: by the launcher that buildpacks put there, else by its shell.</summary>
+    private static ProcessType Script(string name, string command, IReadOnlyList<ProcessType> types) =>
+        new(name, command, types.Any(t => t.Entrypoint is not null) ? ProcessType.Launcher : null);
 
     private static string NewRelease() => RandomNumberGenerator.GetString("abcdefghijklmnopqrstuvwxyz234567", 8);
 

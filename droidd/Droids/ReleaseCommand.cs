@@ -6,14 +6,18 @@ using Docker.DotNet.Models;
 namespace Appoxy.Droidd.Droids;
 
 /// <summary>
-/// Runs the process type <c>release</c> of a new image, as for a database's migrations: once for a deployment, before anything of it
-/// serves, in a container of its own with the app's environment and limits.
+/// Runs the process type <c>release</c> of a new image, as for a database's migrations, or a script of <c>app.json</c>: once for a
+/// deployment, in a container of its own with the app's environment and limits.
 /// </summary>
 internal sealed class ReleaseCommand(DockerClient docker, DroidContainers containers, DroiddSettings settings)
 {
     /// <summary>Runs it to its end; what it prints goes to the deployment's log.</summary>
+    /// <param name="wanted">Its container.</param>
+    /// <param name="name">What it is called.</param>
+    /// <param name="log">The deployment's.</param>
+    /// <param name="cancel">Ends it.</param>
     /// <exception cref="BuildException">It failed or took too long.</exception>
-    public async Task RunAsync(NewContainer wanted, BuildLog log, CancellationToken cancel)
+    public async Task RunAsync(NewContainer wanted, string name, BuildLog log, CancellationToken cancel)
     {
         using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         timeout.CancelAfter(settings.ReleaseTime);
@@ -24,11 +28,11 @@ internal sealed class ReleaseCommand(DockerClient docker, DroidContainers contai
             await CopyOutputAsync(made.Id, log, timeout.Token);
             var code = (await docker.Containers.WaitContainerAsync(made.Id, timeout.Token)).StatusCode;
             if (code != 0)
-                throw Failed((await containers.InspectAsync(made.Id, timeout.Token)).OutOfMemory ? "ran out of memory" : $"exited with code {code}");
+                throw Failed(name, (await containers.InspectAsync(made.Id, timeout.Token)).OutOfMemory ? "ran out of memory" : $"exited with code {code}");
         }
         catch (OperationCanceledException) when (!cancel.IsCancellationRequested)
         {
-            throw Failed($"took longer than {settings.ReleaseTimeout}");
+            throw Failed(name, $"took longer than {settings.ReleaseTimeout}");
         }
         finally
         {
@@ -36,7 +40,7 @@ internal sealed class ReleaseCommand(DockerClient docker, DroidContainers contai
         }
     }
 
-    private static BuildException Failed(string why) => new(FailureReasons.Release, "the release command " + why);
+    private static BuildException Failed(string name, string why) => new(FailureReasons.Release, $"{name} {why}");
 
     private async Task CopyOutputAsync(string id, BuildLog log, CancellationToken cancel)
     {
