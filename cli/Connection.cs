@@ -9,10 +9,6 @@ internal sealed record Connection(string Url, string? Token)
 {
     private const string DefaultInstall = "/etc/appoxy/install.json";
 
-    /// <summary>Where <c>appoxy login</c> keeps what it was given.</summary>
-    public static string ConfigFile { get; } = Path.Combine(Environment.GetFolderPath(
-        Environment.SpecialFolder.ApplicationData, Environment.SpecialFolderOption.DoNotVerify), "appoxy", "config.json");
-
     private static string InstallFile => Variable("APPOXY_INSTALL") ?? DefaultInstall;
 
     /// <summary>The environment's, else the one logged in to, else this machine's.</summary>
@@ -22,22 +18,21 @@ internal sealed record Connection(string Url, string? Token)
         var (url, token) = (Variable("APPOXY_URL"), Variable("APPOXY_TOKEN"));
         if (url is not null && token is not null)
             return new Connection(Checked(url, "APPOXY_URL"), CheckedToken(token, "APPOXY_TOKEN"));
-        var known = Saved() ?? Installed();
+        var logins = Logins.Read();
         if (url is not null)
         {
             // A token is sent nowhere but to where it was issued.
             var here = Checked(url, "APPOXY_URL");
-            return known is not null && known.Url == here
-                ? known
-                : throw Failure.Usage("APPOXY_URL is set but APPOXY_TOKEN is not: set both");
+            return logins.Find(here) ?? (Installed() is { } installed && installed.Url == here ? installed
+                : throw Failure.Usage("APPOXY_URL is set but APPOXY_TOKEN is not: set both, or log in there"));
         }
-        if (known is null)
-            throw Failure.Usage("which Appoxy? set APPOXY_URL and APPOXY_TOKEN, or run: appoxy login URL");
+        var known = logins.Current ?? Installed()
+            ?? throw Failure.Usage("which Appoxy? set APPOXY_URL and APPOXY_TOKEN, or run: appoxy login URL");
         return token is null ? known : known with { Token = CheckedToken(token, "APPOXY_TOKEN") };
     }
 
     /// <summary>Where to log in when no URL was given.</summary>
-    public static string? DefaultUrl() => Variable("APPOXY_URL") ?? Saved()?.Url ?? Installed()?.Url;
+    public static string? DefaultUrl() => Variable("APPOXY_URL") ?? Logins.Read().Current?.Url ?? Installed()?.Url;
 
     /// <summary>An http(s) URL without anything behind its path, as <see cref="LocalHttp"/> wants it.</summary>
     public static string Checked(string url, string from)
@@ -46,34 +41,6 @@ internal sealed record Connection(string Url, string? Token)
             throw Failure.Usage($"{from} is '{url}': give a URL such as https://console.example.com");
         return uri.GetLeftPart(UriPartial.Path).TrimEnd('/') + "/";
     }
-
-    /// <summary>Keeps a connection for this user alone.</summary>
-    public static void Save(Connection connection)
-    {
-        var folder = Path.GetDirectoryName(ConfigFile)!;
-        Directory.CreateDirectory(folder, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
-        var next = ConfigFile + ".next";
-        File.Delete(next);
-        using (var file = new FileStream(next, new FileStreamOptions
-        {
-            Mode = FileMode.CreateNew,
-            Access = FileAccess.Write,
-            UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite,
-        }))
-        using (var json = new Utf8JsonWriter(file))
-        {
-            json.WriteStartObject();
-            json.WriteString("url", connection.Url);
-            json.WriteString("token", connection.Token);
-            json.WriteEndObject();
-        }
-        File.Move(next, ConfigFile, overwrite: true);
-    }
-
-    private static Connection? Saved() => Read(ConfigFile) is { } json
-        ? new Connection(
-            Checked(Member(json, "url", ConfigFile), $"url in {ConfigFile}"), CheckedToken(Member(json, "token", ConfigFile), ConfigFile))
-        : null;
 
     private static Connection? Installed()
     {
@@ -92,7 +59,7 @@ internal sealed record Connection(string Url, string? Token)
     }
 
     /// <summary>A settings file; null where it is not there or not for us.</summary>
-    private static JsonElement? Read(string path)
+    public static JsonElement? Read(string path)
     {
         try
         {
@@ -109,12 +76,12 @@ internal sealed record Connection(string Url, string? Token)
         }
     }
 
-    private static string Member(JsonElement json, string name, string path) =>
+    public static string Member(JsonElement json, string name, string path) =>
         json.ValueKind == JsonValueKind.Object && json.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String
             ? value.GetString()!
             : throw Failure.Usage($"{path} has no {name}: mend or remove it");
 
-    private static string CheckedToken(string token, string from) =>
+    public static string CheckedToken(string token, string from) =>
         token.Length > 0 && token.All(c => c is > ' ' and < '\x7f')
             ? token
             : throw Failure.Usage($"{from} holds no token: it begins with apx_");

@@ -23,19 +23,30 @@ internal static class Open
                 return;
             }
             Output.Line(app.Value.Url);
-            // On a server, and in a script, there is no screen to open anything on.
-            if (Console.IsOutputRedirected || (Variable("DISPLAY") ?? Variable("WAYLAND_DISPLAY")) is null
-                || !Uri.TryCreate(app.Value.Url, UriKind.Absolute, out var url) || url.Scheme is not ("http" or "https"))
-                return;
-            try
-            {
-                using var browser = Process.Start(new ProcessStartInfo("xdg-open", [url.ToString()]) { RedirectStandardError = true, RedirectStandardOutput = true });
-            }
-            catch (Win32Exception)
-            {
-                Output.Note("there is no xdg-open here to open it with");
-            }
+            if (!Console.IsOutputRedirected && Browser.IsHere && Uri.TryCreate(app.Value.Url, UriKind.Absolute, out var url))
+                Browser.Open(url);
         });
+    }
+}
+
+/// <summary>The browser of who sits before this machine.</summary>
+internal static class Browser
+{
+    /// <summary>On a server there is no screen to open anything on.</summary>
+    public static bool IsHere => (Variable("DISPLAY") ?? Variable("WAYLAND_DISPLAY")) is not null;
+
+    public static void Open(Uri url)
+    {
+        if (url.Scheme is not ("http" or "https"))
+            return;
+        try
+        {
+            using var browser = Process.Start(new ProcessStartInfo("xdg-open", [url.AbsoluteUri]) { RedirectStandardError = true, RedirectStandardOutput = true });
+        }
+        catch (Win32Exception)
+        {
+            Output.Note("there is no xdg-open here to open it with");
+        }
     }
 
     private static string? Variable(string name) => Environment.GetEnvironmentVariable(name) is { Length: > 0 } value ? value : null;

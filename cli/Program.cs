@@ -35,6 +35,7 @@ var root = new RootCommand("Deploys apps to Appoxy and looks after them.")
     Secrets.Define(),
     Doctor.Define(),
     Login.Define(),
+    Logins.Use(),
     Accounts.WhoAmI(),
     Accounts.Password(),
     Tokens.Define(),

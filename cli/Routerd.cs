@@ -16,6 +16,7 @@ internal sealed class Routerd : IDisposable
     public static readonly TimeSpan DroidPatience = TimeSpan.FromMinutes(11);
 
     private const int MaxPages = 2000;
+    private const int PageSize = 500;
     private static readonly TimeSpan UploadPatience = TimeSpan.FromHours(1);
 
     /// <summary>As all of Appoxy reads JSON, but a newer routerd may tell more than this CLI knows.</summary>
@@ -43,20 +44,33 @@ internal sealed class Routerd : IDisposable
     public Task<Answer<T>> GetAsync<T>(string path, CancellationToken cancel) => SendAsync<T>(HttpMethod.Get, path, null, Patience, cancel);
 
     /// <summary>A whole list, page by page.</summary>
-    public async Task<Answer<Page<T>>> ListAsync<T>(string path, CancellationToken cancel)
+    /// <param name="path">Its path, maybe with a query.</param>
+    /// <param name="cancel">Ends it.</param>
+    /// <param name="most">How many of it at most.</param>
+    public async Task<Answer<Page<T>>> ListAsync<T>(string path, CancellationToken cancel, int most = int.MaxValue)
     {
         var (items, json) = (new List<T>(), new List<JsonElement>());
+        var query = path + (path.Contains('?', StringComparison.Ordinal) ? '&' : '?');
         string? next = null;
         for (var pages = 0; pages < MaxPages; pages++)
         {
-            var page = await GetAsync<Page<T>>($"{path}?limit=500{(next is null ? "" : "&after=" + Uri.EscapeDataString(next))}", cancel);
+            var page = await GetAsync<Page<T>>(
+                $"{query}limit={Math.Min(PageSize, most - items.Count)}{(next is null ? "" : "&after=" + Uri.EscapeDataString(next))}", cancel);
             items.AddRange(page.Value.Items);
             json.AddRange(page.Items.EnumerateArray());
             next = page.Value.Next;
-            if (next is null)
+            if (next is null || items.Count >= most)
                 return new Answer<Page<T>>(new Page<T>(items), Whole(json));
         }
         throw new Failure(ExitCodes.Failed, $"{url} has more than {MaxPages} pages of {path}");
+    }
+
+    /// <summary>Asks whether a browser would be sent on from here.</summary>
+    public async Task RequireRedirectAsync(string path, CancellationToken cancel)
+    {
+        using var response = await SendAsync(HttpMethod.Get, path, null, Patience, cancel, redirects: true);
+        if (response.StatusCode != HttpStatusCode.Redirect)
+            throw NotAppoxy();
     }
 
     public Task<Answer<T>> PostAsync<T>(string path, CancellationToken cancel, TimeSpan? patience = null) =>
@@ -158,9 +172,9 @@ internal sealed class Routerd : IDisposable
         }
     }
 
-    /// <summary>Sends one request; the answer is 2xx, its body not yet read.</summary>
+    /// <summary>Sends one request; the answer is 2xx, or a redirect where that will do, its body not yet read.</summary>
     private async Task<HttpResponseMessage> SendAsync(
-        HttpMethod method, string path, HttpContent? body, TimeSpan patience, CancellationToken cancel)
+        HttpMethod method, string path, HttpContent? body, TimeSpan patience, CancellationToken cancel, bool redirects = false)
     {
         using var bounded = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         bounded.CancelAfter(patience);
@@ -169,7 +183,7 @@ internal sealed class Routerd : IDisposable
         try
         {
             response = await http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, bounded.Token);
-            if (response.IsSuccessStatusCode)
+            if (response.IsSuccessStatusCode || (redirects && response.StatusCode == HttpStatusCode.Redirect))
                 return response;
             var failure = FailureOf(response, await response.Content.ReadAsByteArrayAsync(bounded.Token));
             response.Dispose();

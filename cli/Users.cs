@@ -8,12 +8,12 @@ internal static class Users
     public static Command Define() => new("users", "Invites, lists, changes and removes users.")
     {
         List(), Info(), Invite(), Accept(), SetRole(), Disable("disable", "Ends a user's tokens, and lets them sign in no more.", true),
-        Disable("enable", "Lets a disabled user sign in again.", false), SetQuota(), ResetPassword(), Remove(),
+        Disable("enable", "Lets a disabled user sign in again.", false), SetQuota(), ResetPassword(), Unlink(), Remove(),
     };
 
     private static Verb List() => new Verb("list", "Lists the users.", "appoxy users list").Does(async (call, cancel) =>
     {
-        var users = await call.Routerd.GetAsync<Page<User>>("v1/users", cancel);
+        var users = await call.Routerd.ListAsync<User>("v1/users", cancel);
         if (call.Json)
             Output.Json(users.Items);
         else
@@ -93,6 +93,18 @@ internal static class Users
             .Does(async (call, cancel) => Print(call, await call.Routerd.PostAsync<Invitation>(Path(call.Get(email)) + "/reset-password", cancel)));
     }
 
+    private static Verb Unlink()
+    {
+        var email = Email();
+        return new Verb("unlink", "Forgets which account of a sign-in provider a user has; the next sign-in there by the same address says anew.",
+            "appoxy users unlink ann@example.com") { email }
+            .Does(async (call, cancel) =>
+            {
+                await call.Routerd.DeleteAsync(Path(call.Get(email)) + "/identities", cancel);
+                Removed.Print(call, call.Get(email), $"{call.Get(email)} is bound to no account of a sign-in provider, and signed in nowhere");
+            });
+    }
+
     private static Verb Remove()
     {
         var email = Email();
@@ -132,7 +144,7 @@ internal static class Users
         Output.Pairs(
         [
             ("email", user.Email), ("role", user.Role), ("state", user.State), ("apps", user.Apps.ToString()),
-            ("teams", string.Join(' ', user.Teams ?? [])), ("created", Output.Ago(user.CreatedAt)), ("seen", Output.Ago(user.LastSeenAt)),
+            ("teams", string.Join(' ', user.Teams ?? [])), ("signs in by", string.Join(' ', user.Providers ?? [])), ("created", Output.Ago(user.CreatedAt)), ("seen", Output.Ago(user.LastSeenAt)),
             .. Quotas.Show(user.Quota, user.Usage),
         ]);
     }

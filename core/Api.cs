@@ -331,8 +331,8 @@ public sealed record ActivatedTemplate(string Name, int Version, IReadOnlyList<T
 public sealed record TemplateVersion(int Number, string By, DateTimeOffset At, string? Sha, string Diff);
 
 /// <summary>
-/// Body of <c>POST /v1/tokens</c>: email and password for a token that may all its user may; else, sent with a token, what the new one
-/// may.
+/// Body of <c>POST /v1/tokens</c>: email and password, or code and verifier, for a token that may all its user may; else, sent with a
+/// token, what the new one may.
 /// </summary>
 /// <param name="Email">Of the user who signs in.</param>
 /// <param name="Password">Secret.</param>
@@ -340,8 +340,11 @@ public sealed record TemplateVersion(int Number, string By, DateTimeOffset At, s
 /// <param name="Scope"><c>read</c>, <c>deploy</c>, <c>write</c> or <c>admin</c>; each includes those before it.</param>
 /// <param name="App">The only app that it is for; null for all.</param>
 /// <param name="Expires">After how long it ends, as <c>90d</c>, or <c>never</c>; null for a year.</param>
+/// <param name="Code">What a sign-in by a browser ended with.</param>
+/// <param name="Verifier">Secret: that of which the SHA-256, as base64url, was the sign-in's challenge.</param>
 public sealed record NewToken(
-    string? Email = null, string? Password = null, string? Name = null, string? Scope = null, string? App = null, string? Expires = null);
+    string? Email = null, string? Password = null, string? Name = null, string? Scope = null, string? App = null, string? Expires = null,
+    string? Code = null, string? Verifier = null);
 
 /// <summary>A token, shown once.</summary>
 public sealed record IssuedToken(string Token, string Name)
@@ -420,9 +423,10 @@ public sealed record Quota
 /// <param name="Teams">The teams that one is in; shown of one user alone, as what follows.</param>
 /// <param name="Quota">What one may have.</param>
 /// <param name="Usage">What one has of it.</param>
+/// <param name="Providers">The OpenID Connect providers by which one has signed in.</param>
 public sealed record User(
     string Email, string Role, string State, int Apps, DateTimeOffset CreatedAt, DateTimeOffset? LastSeenAt,
-    IReadOnlyList<string>? Teams = null, Quota? Quota = null, Quota? Usage = null);
+    IReadOnlyList<string>? Teams = null, Quota? Quota = null, Quota? Usage = null, IReadOnlyList<string>? Providers = null);
 
 /// <summary>Body of <c>POST /v1/users</c>.</summary>
 public sealed record NewUser(string? Email = null, string? Role = null);

@@ -120,7 +120,9 @@ internal static class OpenApi
         ["email"] = ("A user's email address", "ada@example.com"),
         ["team"] = ("The team's name", "acme"),
         ["user"] = ("Only what this user did", "ada@example.com"),
-        ["before"] = ("Only what is older than the entry of this id", "1000"),
+        ["challenge"] = ("SHA-256, as base64url, of the verifier that a CLI will show for its token; left out where the browser itself is to be signed in",
+            "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"),
+        ["port"] = ("Where that CLI listens on 127.0.0.1 of the browser's machine; left out where its user carries the code over", "40123"),
     };
 
     private static readonly Dictionary<Type, string> Examples = new()

@@ -40,7 +40,8 @@ try
         ContentRootPath = AppContext.BaseDirectory, Args = ["--hostBuilder:reloadConfigOnChange=false"],
     });
     builder.Configuration.Sources.Clear();
-    builder.Configuration.AddJsonFile(command.Config, optional: false).AddEnvironmentVariables("APPOXY__");
+    builder.Configuration.AddJsonFile(command.Config, optional: false)
+        .AddJsonFile(Path.ChangeExtension(command.Config, ".local.json"), optional: true).AddEnvironmentVariables("APPOXY__");
     builder.Services.AddSingleton<IValidateOptions<RouterdSettings>, RouterdSettingsValidator>();
     builder.Services.AddOptions<RouterdSettings>().Bind(builder.Configuration).ValidateOnStart();
     builder.Services.AddSingleton(s => s.GetRequiredService<IOptions<RouterdSettings>>().Value);
@@ -80,12 +81,15 @@ try
     builder.Services.Configure<HostOptions>(o => o.ShutdownTimeout = TimeSpan.FromSeconds(5));
     builder.Logging.AddSimpleConsole(o => (o.SingleLine, o.TimestampFormat) = (true, "yyyy-MM-dd HH:mm:ss "));
     builder.Logging.AddFilter("Microsoft.AspNetCore", LogLevel.Warning).AddFilter("Microsoft.AspNetCore.Diagnostics", LogLevel.None)
-        .AddFilter(typeof(TokenAuthentication).FullName, LogLevel.Warning);
+        .AddFilter(typeof(TokenAuthentication).FullName, LogLevel.Warning)
+        // It says the same in many more words.
+        .AddFilter("Microsoft.AspNetCore.Authentication.OpenIdConnect", LogLevel.None);
     builder.Services.AddOpenTelemetry().ConfigureResource(r => r.AddService("routerd"))
         .WithMetrics(m => m.AddMeter(RouteMetrics.Name).AddPrometheusExporter());
     builder.Services.AddSingleton<Quotas>().AddHostedService<Pruning>();
     builder.AddCluster(cluster);
     builder.AddApi();
+    builder.Services.AddOidc(builder.Configuration.GetSection("oidc").Get<OidcSettings>());
 
     await using var app = builder.Build();
     var settings = app.Services.GetRequiredService<RouterdSettings>();
@@ -102,6 +106,7 @@ try
     app.MapConsole();
     app.MapTokens();
     app.MapSession();
+    app.MapOidc();
     app.MapAccount();
     app.MapGit();
     app.MapWebhookDeliveries();

@@ -5,7 +5,10 @@ using Npgsql;
 
 namespace Appoxy.Routerd;
 
-/// <summary><c>routerd.json</c>; each value can be overridden by an environment variable such as <c>APPOXY__nginx__workers</c>.</summary>
+/// <summary>
+/// <c>routerd.json</c>, which provision.sh writes; each value can be overridden in <c>routerd.local.json</c> beside it, and there by an
+/// environment variable such as <c>APPOXY__nginx__workers</c>.
+/// </summary>
 public sealed class RouterdSettings
 {
     /// <summary>This routerd's own name.</summary>
@@ -73,6 +76,9 @@ public sealed class RouterdSettings
 
     public NginxSettings Nginx { get; set; } = new();
 
+    /// <summary>Sign-in by OpenID Connect; null where users sign in by passwords alone.</summary>
+    public Users.OidcSettings? Oidc { get; set; }
+
     /// <summary>How it speaks with other machines; null where there are none.</summary>
     public ClusterSettings? Cluster { get; set; }
 
@@ -111,7 +117,7 @@ internal sealed class RouterdSettingsValidator : IValidateOptions<RouterdSetting
 {
     public ValidateOptionsResult Validate(string? name, RouterdSettings options)
     {
-        var faults = Faults(options).Concat(options.Nginx.Faults()).Concat(options.Cluster?.Faults() ?? []).ToList();
+        var faults = Faults(options).Concat(options.Nginx.Faults()).Concat(options.Cluster?.Faults() ?? []).Concat(options.Oidc?.Faults() ?? []).ToList();
         return faults.Count == 0 ? ValidateOptionsResult.Success : ValidateOptionsResult.Fail(faults);
     }
 

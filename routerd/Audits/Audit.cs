@@ -11,6 +11,13 @@ namespace Appoxy.Routerd.Audits;
 /// </summary>
 internal static partial class Audit
 {
+    private const string Insert = """
+        insert into audit (user_id, user_email, token, operation, target, app_uid, client, status, detail)
+        values (@UserId, @UserEmail, @Token, @Operation, @Target, coalesce(@AppUid, (select uid from apps where name = @App)),
+                @Client, @Status, @Detail)
+        returning id
+        """;
+
     private const int MaxTarget = 300;
     private static readonly TimeSpan Limit = TimeSpan.FromSeconds(5);
 
@@ -53,6 +60,10 @@ internal static partial class Audit
     /// <summary>Notes what is no change by the API.</summary>
     public static Task AddAsync(NpgsqlDataSource db, AuditRow row, CancellationToken cancel) => InsertAsync(db, row, cancel);
 
+    /// <summary>The same, in the transaction of the change.</summary>
+    public static Task AddAsync(NpgsqlConnection connection, AuditRow row, CancellationToken cancel) =>
+        connection.FirstAsync<long>(Insert, row, cancel);
+
     private static async Task NoteAsync(HttpContext http, AuditEntry entry)
     {
         // The caller may be gone, what was done is not.
@@ -74,12 +85,7 @@ internal static partial class Audit
     }
 
     private static async Task<long> InsertAsync(NpgsqlDataSource db, AuditRow row, CancellationToken cancel) =>
-        await db.FirstAsync<long>("""
-            insert into audit (user_id, user_email, token, operation, target, app_uid, client, status, detail)
-            values (@UserId, @UserEmail, @Token, @Operation, @Target, coalesce(@AppUid, (select uid from apps where name = @App)),
-                    @Client, @Status, @Detail)
-            returning id
-            """, row, cancel);
+        await db.FirstAsync<long>(Insert, row, cancel);
 
     private static string Shown(string path) =>
         new([.. path.Take(MaxTarget).Select(c => char.IsControl(c) || char.IsSurrogate(c) ? '?' : c)]);

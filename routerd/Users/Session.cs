@@ -34,12 +34,18 @@ internal static class Session
         if (!IsSameOrigin(http.Request))
             throw Problem.Forbidden("Sessions are begun from the console's own pages alone; programs use tokens.");
         var user = await SignIn.CheckAsync(body.Email, body.Password, "session", http, db, cancel);
+        await IssueAsync(http, db, user.Id, cancel);
+        return TypedResults.Ok(new Account(user.Email, user.Role, Accounts.ScopeOf(user.Role)));
+    }
+
+    /// <summary>Gives the browser a cookie for a user who has been checked.</summary>
+    public static async Task IssueAsync(HttpContext http, NpgsqlDataSource db, long user, CancellationToken cancel)
+    {
         var token = Secrets.NewToken();
         await db.RunAsync("""
-            insert into tokens (user_id, name, hash, kind, expires_at, renewed) values (@Id, 'session', @hash, 'session', now() + @Lasts, @Lasts)
-            """, new { user.Id, hash = Secrets.HashToken(token), Lasts }, cancel);
+            insert into tokens (user_id, name, hash, kind, expires_at, renewed) values (@user, 'session', @hash, 'session', now() + @Lasts, @Lasts)
+            """, new { user, hash = Secrets.HashToken(token), Lasts }, cancel);
         http.Response.Cookies.Append(Cookie, token, Options(http.Request));
-        return TypedResults.Ok(new Account(user.Email, user.Role, Accounts.ScopeOf(user.Role)));
     }
 
     private static async Task<NoContent> EndAsync(Caller caller, HttpContext http, NpgsqlDataSource db, CancellationToken cancel)
@@ -63,6 +69,6 @@ internal static class Session
     };
 
     /// <summary>What the visitor used; the global nginx tells.</summary>
-    private static string SchemeOf(HttpRequest request) =>
+    public static string SchemeOf(HttpRequest request) =>
         request.Headers["X-Forwarded-Proto"].ToString() is "https" ? "https" : request.Scheme;
 }

@@ -18,7 +18,7 @@ internal static class TokenEndpoints
     public static void MapTokens(this WebApplication app)
     {
         app.MapPost("/v1/tokens", CreateAsync).OpenToAll().WithMetadata(new OptionalToken())
-            .WithSummary("A new token: for email and password, or, with a token, one of another scope");
+            .WithSummary("A new token: for email and password, for the code of a sign-in by a browser, or, with a token, one of another scope");
         app.MapGet("/v1/tokens", ListAsync).RequireScope(Scope.Read).WithSummary("One's own tokens, none of them in full");
         app.MapDelete("/v1/tokens/{id:long}", RevokeAsync).RequireScope(Scope.Write).WithSummary("Ends one of one's own tokens");
     }
@@ -26,14 +26,21 @@ internal static class TokenEndpoints
     private static async Task<Created<IssuedToken>> CreateAsync(
         NewToken body, HttpContext http, NpgsqlDataSource db, CancellationToken cancel)
     {
-        if (body.Name is { } name && (name.Length is 0 or > 100 || name.Any(char.IsControl)))
+        if (body.Name is { } name && !IsName(name))
             throw Problem.BadRequest("A token's name has 1 to 100 characters.");
+        if (body.Code is not null || body.Verifier is not null)
+        {
+            if (body with { Code = null, Verifier = null } != new NewToken())
+                throw Problem.BadRequest("With a code there is its verifier, and nothing else.");
+            var (signedIn, asked) = await SignInCodes.RedeemAsync(body.Code, body.Verifier, http, db, cancel);
+            return await SignInAsync(db, signedIn, asked, cancel);
+        }
         if (body.Email is not null || body.Password is not null)
         {
             if (body.Scope is not null || body.App is not null || body.Expires is not null)
                 throw Problem.BadRequest("Scope, app and expires are for tokens that are asked for with a token.");
-            var user = await SignIn.CheckAsync(body.Email, body.Password, body.Name ?? "sign-in", http, db, cancel);
-            return await IssueAsync(db, user.Id, body.Name ?? "sign-in", "sign-in", null, null, DateTime.UtcNow + SignInLasts, SignInLasts, cancel);
+            var user = await SignIn.CheckAsync(body.Email, body.Password, body.Name ?? CliSignIn.DefaultName, http, db, cancel);
+            return await SignInAsync(db, user.Id, body.Name ?? CliSignIn.DefaultName, cancel);
         }
         if (Caller.Find(http) is not { } caller)
             throw http.Request.Headers.Authorization.Count == 0 ? Problem.BadRequest("Give email and password.")
@@ -44,6 +51,8 @@ internal static class TokenEndpoints
             throw Problem.Forbidden("This token is for one app alone.");
         return await MakeAsync(body, caller, http, db, cancel);
     }
+
+    public static bool IsName(string name) => name.Length is > 0 and <= 100 && !name.Any(c => char.IsControl(c) || char.IsSurrogate(c));
 
     private static async Task<Created<IssuedToken>> MakeAsync(
         NewToken body, Caller caller, HttpContext http, NpgsqlDataSource db, CancellationToken cancel)
@@ -64,21 +73,30 @@ internal static class TokenEndpoints
         var app = body.App is null ? null : await AppRow.FindAsync(db, caller with { Needs = AppRole.View }, body.App, cancel);
         if (await db.FirstAsync<int>("select count(*) from tokens where user_id = @Id and kind = 'token'", new { caller.Id }, cancel) >= MaxTokens)
             throw Problem.Conflict($"A user has {MaxTokens} tokens at most; revoke some.");
-        var issued = await IssueAsync(db, caller.Id, name, "token", scope, app, expires, null, cancel);
-        await Audit.AddAsync(db, new AuditRow
+        await using var connection = await db.OpenConnectionAsync(cancel);
+        await using var transaction = await connection.BeginTransactionAsync(cancel);
+        var issued = await IssueAsync(connection, caller.Id, name, "token", scope, app, expires, null, cancel);
+        await Audit.AddAsync(connection, new AuditRow
         {
             UserId = caller.Id, UserEmail = caller.Email, Token = caller.TokenName, Operation = "POST /v1/tokens", AppUid = app?.Uid,
             Target = $"/v1/tokens/{issued.Value!.Id}", Client = ClientAddress.Of(http).ToString(), Status = 201, Detail = name,
         }, cancel);
+        await transaction.CommitAsync(cancel);
         return issued;
     }
 
+    private static async Task<Created<IssuedToken>> SignInAsync(NpgsqlDataSource db, long user, string name, CancellationToken cancel)
+    {
+        await using var connection = await db.OpenConnectionAsync(cancel);
+        return await IssueAsync(connection, user, name, "sign-in", null, null, DateTime.UtcNow + SignInLasts, SignInLasts, cancel);
+    }
+
     private static async Task<Created<IssuedToken>> IssueAsync(
-        NpgsqlDataSource db, long user, string name, string kind, Scope? scope, AppRow? app, DateTime? expires, TimeSpan? renewed,
+        NpgsqlConnection connection, long user, string name, string kind, Scope? scope, AppRow? app, DateTime? expires, TimeSpan? renewed,
         CancellationToken cancel)
     {
         var token = Secrets.NewToken();
-        var id = await db.FirstAsync<long>("""
+        var id = await connection.FirstAsync<long>("""
             insert into tokens (user_id, name, hash, kind, scope, app_uid, expires_at, renewed)
             values (@user, @name, @hash, @kind, @scope, @app, @expires, @renewed) returning id
             """, new { user, name, hash = Secrets.HashToken(token), kind, scope = Word(scope), app = app?.Uid, expires, renewed }, cancel);
@@ -88,15 +106,18 @@ internal static class TokenEndpoints
         });
     }
 
-    private static async Task<Ok<Page<Token>>> ListAsync(Caller caller, NpgsqlDataSource db, CancellationToken cancel)
+    internal const string Listed = """
+        select t.id, t.name, t.kind, coalesce(t.scope, 'all') as scope, a.name as app, t.created_at, t.last_used_at, t.expires_at
+        from tokens t left join apps a on a.uid = t.app_uid
+        where t.user_id = @Id and t.id > @after and (t.expires_at is null or t.expires_at > now()) order by t.id limit @Rows
+        """;
+
+    private static async Task<Ok<Page<Token>>> ListAsync([AsParameters] Paging paging, Caller caller, NpgsqlDataSource db, CancellationToken cancel)
     {
-        var tokens = await db.ListAsync<ShownToken>("""
-            select t.id, t.name, t.kind, coalesce(t.scope, 'all') as scope, a.name as app, t.created_at, t.last_used_at, t.expires_at
-            from tokens t left join apps a on a.uid = t.app_uid
-            where t.user_id = @Id and (t.expires_at is null or t.expires_at > now()) order by t.created_at, t.id
-            """, caller, cancel);
+        var tokens = await db.ListAsync<ShownToken>(Listed, new { caller.Id, after = paging.Number ?? 0, paging.Rows }, cancel);
+        var next = paging.Cut(tokens, t => $"{t.Id}");
         return TypedResults.Ok(new Page<Token>([.. tokens.Select(t => new Token(
-            t.Id, t.Name, t.Kind, t.Scope, t.App, t.CreatedAt, t.LastUsedAt, t.ExpiresAt, t.Id == caller.Token))]));
+            t.Id, t.Name, t.Kind, t.Scope, t.App, t.CreatedAt, t.LastUsedAt, t.ExpiresAt, t.Id == caller.Token))], next));
     }
 
     private static async Task<NoContent> RevokeAsync(long id, Caller caller, NpgsqlDataSource db, CancellationToken cancel)

@@ -7,7 +7,6 @@ namespace Appoxy.Routerd.Users;
 /// <summary><c>/v1/users</c>, for admins: invite, list, change, disable and remove.</summary>
 internal static class UserEndpoints
 {
-    private const int MaxListed = 10_000;
     private static readonly TimeSpan InvitationLasts = TimeSpan.FromDays(3);
     private static readonly string[] Roles = [Caller.AdminRole, "member"];
 
@@ -19,21 +18,29 @@ internal static class UserEndpoints
         users.MapGet("/{email}", GetAsync).WithSummary("A user, with teams, quota and what is used of it").ProducesProblem(404);
         users.MapPatch("/{email}", ChangeAsync).WithSummary("Changes a user's role or quota, disables or enables").ProducesProblem(409);
         users.MapDelete("/{email}", RemoveAsync).WithSummary("Removes a user who owns nothing any more").ProducesProblem(409);
+        users.MapDelete("/{email}/identities", UnlinkAsync)
+            .WithSummary("Forgets what sign-in providers know a user as, and ends sign-ins; the next one by a verified email says anew").ProducesProblem(409);
         users.MapPost("/{email}/reset-password", ResetAsync).WithSummary("An invitation to set a new password");
     }
 
-    private static async Task<Ok<Page<User>>> ListAsync(NpgsqlDataSource db, CancellationToken cancel) =>
-        TypedResults.Ok(new Page<User>([.. (await db.ListAsync<ShownUser>($"{ShownUser.Select} order by lower(u.email) limit {MaxListed}", null, cancel))
-            .Select(u => u.Show())]));
+    internal const string Listed = $"{ShownUser.Select} where lower(email) > @after order by lower(email) limit @Rows";
+
+    private static async Task<Ok<Page<User>>> ListAsync([AsParameters] Paging paging, NpgsqlDataSource db, CancellationToken cancel)
+    {
+        var users = await db.ListAsync<ShownUser>(Listed, new { after = paging.After ?? "", paging.Rows }, cancel);
+        var next = paging.Cut(users, u => u.Key);
+        return TypedResults.Ok(new Page<User>([.. users.Select(u => u.Show())], next));
+    }
 
     private static async Task<Ok<User>> GetAsync(string email, NpgsqlDataSource db, Quotas quotas, CancellationToken cancel)
     {
-        var user = await db.FirstAsync<ShownUser>($"{ShownUser.Select} where lower(u.email) = lower(@email)", new { email }, cancel)
+        var user = await db.FirstAsync<ShownUser>($"{ShownUser.Select} where lower(email) = lower(@email)", new { email }, cancel)
             ?? throw Unknown(email);
         var owner = new QuotaOwner(user.Id, null, user.Quota, user.Role == Caller.AdminRole);
         return TypedResults.Ok(user.Show() with
         {
             Teams = await Accounts.TeamsAsync(db, user.Id, cancel), Quota = quotas.InForce(owner), Usage = await quotas.UsageAsync(db, owner, cancel),
+            Providers = await db.ListAsync<string>("select issuer from identities where user_id = @Id order by issuer", new { user.Id }, cancel),
         });
     }
 
@@ -43,9 +50,9 @@ internal static class UserEndpoints
             throw Problem.BadRequest("email: give an email address.");
         var role = Checked(body.Role ?? "member");
         // A user who has not come yet may be invited again, also as another; one who is there is changed by other means.
-        var id = await db.FirstAsync<long?>("""
+        var id = await db.FirstAsync<long?>($"""
             insert into users (email, password_hash, role) values (@Email, '', @role)
-            on conflict (lower(email)) do update set role = excluded.role where users.password_hash = '' and users.disabled_at is null
+            on conflict (lower(email)) do update set role = excluded.role where {NotCome} and users.disabled_at is null
             returning id
             """, new { body.Email, role }, cancel) ?? throw Problem.Conflict($"{body.Email} is a user already.");
         return TypedResults.Created($"/v1/users/{Uri.EscapeDataString(body.Email!)}", await NewInvitationAsync(db, id, body.Email!, cancel));
@@ -131,10 +138,26 @@ internal static class UserEndpoints
         return TypedResults.NoContent();
     }
 
-    private const string Admins = "select count(*) from users where role = 'admin' and disabled_at is null and password_hash <> ''";
+    private static async Task<NoContent> UnlinkAsync(string email, NpgsqlDataSource db, CancellationToken cancel)
+    {
+        var user = await FindAsync(db, email, cancel);
+        await using var connection = await db.OpenConnectionAsync(cancel);
+        await using var transaction = await connection.BeginTransactionAsync(cancel);
+        var admins = await LockAdminsAsync(connection, cancel);
+        await connection.RunAsync("delete from identities where user_id = @Id", user, cancel);
+        await connection.RunAsync("delete from tokens where user_id = @Id and kind <> 'token'", user, cancel);
+        await RequireAdminAsync(connection, admins, cancel);
+        await transaction.CommitAsync(cancel);
+        return TypedResults.NoContent();
+    }
+
+    /// <summary>SQL: whether a user has not come yet, neither by a password nor by a sign-in provider.</summary>
+    private const string NotCome = "users.password_hash = '' and not exists (select from identities where user_id = users.id)";
+
+    private const string Admins = $"select count(*) from users where role = 'admin' and disabled_at is null and not ({NotCome})";
 
     /// <summary>How many admins there are; none of them is changed by others until the transaction's end.</summary>
-    private static async Task<long> LockAdminsAsync(NpgsqlConnection connection, CancellationToken cancel)
+    public static async Task<long> LockAdminsAsync(NpgsqlConnection connection, CancellationToken cancel)
     {
         await connection.RunAsync("select pg_advisory_xact_lock(hashtext('appoxy admins'))", null, cancel);
         return await connection.FirstAsync<long>(Admins, null, cancel);
@@ -157,15 +180,18 @@ internal static class UserEndpoints
 
     private sealed record ShownUser
     {
-        public const string Select = """
-            select u.id, u.email, u.role, u.disabled_at, u.password_hash = '' as invited, u.created_at, u.quota,
-                   (select count(*) from apps where owner_id = u.id) as apps,
-                   (select max(last_used_at) from tokens where user_id = u.id) as last_seen_at
-            from users u
+        public const string Select = $"""
+            select id, email, lower(email) as key, role, disabled_at, {NotCome} as invited, created_at, quota,
+                   (select count(*) from apps where owner_id = users.id) as apps,
+                   (select max(last_used_at) from tokens where user_id = users.id) as last_seen_at
+            from users
             """;
 
         public long Id { get; init; }
         public string Email { get; init; } = "";
+
+        /// <summary>What the list is sorted by.</summary>
+        public string Key { get; init; } = "";
         public string Role { get; init; } = "";
         public DateTime? DisabledAt { get; init; }
         public bool Invited { get; init; }

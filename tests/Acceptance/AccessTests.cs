@@ -26,7 +26,7 @@ public sealed partial class AccessTests(Install install)
         ["GET /openapi/{documentName}.json"] = "describes the API", ["POST /git/pushes"] = "git's hook, by a secret of each push",
         ["POST /v1/hooks/{app}/{id}"] = "git hosts, by a signature", ["POST /v1/invitations/accept"] = "by an invitation",
         ["POST /v1/session"] = "by a password", ["POST /v1/tokens"] = "by a password, or a token that it looks at itself",
-        ["GET /cluster/ca"] = "at the cluster's own port alone, as all below", ["POST /cluster/join"] = "by a join token",
+        ["GET /v1/oidc/sign-in"] = "sends to the sign-in provider", ["GET /cluster/ca"] = "at the cluster's own port alone, as all below", ["POST /cluster/join"] = "by a join token",
         ["POST /cluster/renew"] = "by a certificate", ["POST /cluster/heartbeat"] = "by a certificate", ["GET /cluster/stores/{store}"] = "by a certificate",
     };
 
