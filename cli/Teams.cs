@@ -19,7 +19,7 @@ internal static class Teams
 
     private static Verb List() => new Verb("list", "Lists one's own teams.", "appoxy teams list").Does(async (call, cancel) =>
     {
-        var teams = await call.Routerd.GetAsync<Page<Team>>("v1/teams", cancel);
+        var teams = await call.Routerd.ListAsync<Team>("v1/teams", cancel);
         if (call.Json)
             Output.Json(teams.Items);
         else
@@ -162,9 +162,9 @@ internal static class Audits
             "appoxy audit --app shop --since 24h", "appoxy audit --user ann@example.com --limit 1000 --json") { app, user, since, limit }
             .Does(async (call, cancel) =>
             {
-                var query = string.Join('&', new[] { ("app", call.Get(app)), ("user", call.Get(user)), ("since", call.Get(since)), ("limit", call.Get(limit)?.ToString()) }
+                var query = string.Join('&', new[] { ("app", call.Get(app)), ("user", call.Get(user)), ("since", call.Get(since)) }
                     .Where(p => p.Item2 is not null).Select(p => $"{p.Item1}={Uri.EscapeDataString(p.Item2!)}"));
-                var items = await call.Routerd.GetAsync<Page<AuditItem>>("v1/audit" + (query.Length > 0 ? "?" + query : ""), cancel);
+                var items = await call.Routerd.ListAsync<AuditItem>("v1/audit" + (query.Length > 0 ? "?" + query : ""), cancel, call.Get(limit) ?? 100);
                 if (call.Json)
                     Output.Json(items.Items);
                 else

@@ -9,7 +9,7 @@ internal static class Tokens
 
     private static Verb List() => new Verb("list", "Lists one's own tokens.", "appoxy tokens list").Does(async (call, cancel) =>
     {
-        var tokens = await call.Routerd.GetAsync<Page<Token>>("v1/tokens", cancel);
+        var tokens = await call.Routerd.ListAsync<Token>("v1/tokens", cancel);
         if (call.Json)
             Output.Json(tokens.Items);
         else

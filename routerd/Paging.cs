@@ -29,8 +29,8 @@ internal sealed record Paging([FromQuery(Name = "limit")] int? Limit, [FromQuery
 
     /// <summary>The cursor as a number, where a list is sorted by one.</summary>
     /// <exception cref="Problem">400: it is none.</exception>
-    public int? Number => After is null ? null
-        : int.TryParse(After, out var number) ? number : throw Problem.BadRequest("after must be the next of another page.");
+    public long? Number => After is null ? null
+        : long.TryParse(After, System.Globalization.NumberStyles.None, System.Globalization.CultureInfo.InvariantCulture, out var number) ? number : throw Problem.BadRequest("after must be the next of another page.");
 
     /// <summary>Takes the row too many off <paramref name="rows"/>; the cursor of the next page, null where this is the last.</summary>
     public string? Cut<T>(List<T> rows, Func<T, string> keyOf)

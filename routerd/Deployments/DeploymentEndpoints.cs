@@ -28,7 +28,7 @@ internal static class DeploymentEndpoints
         var row = await AppRow.FindAsync(db, caller, app, cancel);
         var deployments = await db.ListAsync<DeploymentRow>(
             $"select {DeploymentRow.Columns} from deployments where app_uid = @Uid and number < @before order by number desc limit @Rows",
-            new { row.Uid, before = paging.Number ?? int.MaxValue, paging.Rows }, cancel);
+            new { row.Uid, before = paging.Number ?? long.MaxValue, paging.Rows }, cancel);
         var next = paging.Cut(deployments, d => $"{d.Number}");
         return TypedResults.Ok(new Page<Deployment>([.. deployments.Select(d => d.Show())], next));
     }

@@ -69,14 +69,14 @@ internal static class TemplateEndpoints
     }
 
     private static async Task<Ok<Page<TemplateVersion>>> VersionsAsync(
-        string name, int? limit, TemplateSync sync, TemplateVersions versions, CancellationToken cancel)
+        string name, [AsParameters] Paging paging, TemplateSync sync, TemplateVersions versions, CancellationToken cancel)
     {
         var folder = await FolderOfAsync(name, sync, cancel);
-        if (limit is < 1 or > MaxListed)
+        if (paging.Limit is < 1 or > MaxListed)
             throw Problem.BadRequest($"limit must be from 1 to {MaxListed}.");
-        var count = limit ?? 20;
+        var count = paging.Limit ?? 20;
         // One more, to compare the last one with.
-        var rows = await versions.ListAsync(name, count + 1, cancel);
+        var rows = await versions.ListAsync(name, count + 1, cancel, paging.Number ?? long.MaxValue);
         var page = new List<TemplateVersion>();
         for (var i = 0; i < rows.Count && i < count; i++)
         {
@@ -84,7 +84,7 @@ internal static class TemplateEndpoints
             page.Add(new TemplateVersion(row.Number, row.Author, row.CreatedAt, row.Sha,
                 await UnifiedDiff.OfAsync(Labelled(before), Labelled(row), cancel)));
         }
-        return TypedResults.Ok(new Page<TemplateVersion>(page));
+        return TypedResults.Ok(new Page<TemplateVersion>(page, rows.Count > count ? $"{page[^1].Number}" : null));
 
         (string, string) Labelled(TemplateVersionRow row) =>
             ($"{name} {(row.Text is null ? "as shipped" : $"version {row.Number}")}", row.Text ?? folder.Shipped(name)!);

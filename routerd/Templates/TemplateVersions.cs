@@ -13,10 +13,11 @@ internal sealed class TemplateVersions(NpgsqlDataSource db)
     private const int LockTries = 20;
 
     /// <summary>The newest versions of a template, newest first.</summary>
-    public Task<List<TemplateVersionRow>> ListAsync(string name, int limit, CancellationToken cancel) =>
+    public Task<List<TemplateVersionRow>> ListAsync(string name, int limit, CancellationToken cancel, long before = long.MaxValue) =>
         db.ListAsync<TemplateVersionRow>("""
-            select number, text, sha, author, created_at from template_versions where name = @name order by number desc limit @limit
-            """, new { name, limit }, cancel);
+            select number, text, sha, author, created_at from template_versions where name = @name and number < @before
+            order by number desc limit @limit
+            """, new { name, limit, before }, cancel);
 
     public Task<TemplateVersionRow?> FindAsync(string name, int number, CancellationToken cancel) =>
         db.FirstAsync<TemplateVersionRow>("""

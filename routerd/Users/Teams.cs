@@ -42,13 +42,17 @@ internal static class Teams
             $"In the team {name} you have the role {AppRow.Word(found.Role)}; this needs {AppRow.Word(least)}.");
     }
 
-    private static async Task<Ok<Page<Team>>> ListAsync(Caller caller, NpgsqlDataSource db, CancellationToken cancel)
+    /// <summary>A page of all teams, or of those that <c>@Id</c> is in.</summary>
+    internal static string Listed(bool all) => $"""
+        select t.name, (select count(*)::int from apps where team_id = t.id) from teams t
+        where t.name > @after {(all ? "" : "and t.id in (select team_id from team_members where user_id = @Id)")} order by t.name limit @Rows
+        """;
+
+    private static async Task<Ok<Page<Team>>> ListAsync([AsParameters] Paging paging, Caller caller, NpgsqlDataSource db, CancellationToken cancel)
     {
-        var teams = await db.ListAsync<(string Name, int Apps)>("""
-            select t.name, (select count(*)::int from apps where team_id = t.id)
-            from teams t where @Admin or t.id in (select team_id from team_members where user_id = @Id) order by t.name
-            """, new { caller.Admin, caller.Id }, cancel);
-        return TypedResults.Ok(new Page<Team>([.. teams.Select(t => new Team { Name = t.Name, Apps = t.Apps })]));
+        var teams = await db.ListAsync<(string Name, int Apps)>(Listed(caller.Admin), new { caller.Id, after = paging.After ?? "", paging.Rows }, cancel);
+        var next = paging.Cut(teams, t => t.Name);
+        return TypedResults.Ok(new Page<Team>([.. teams.Select(t => new Team { Name = t.Name, Apps = t.Apps })], next));
     }
 
     private static async Task<Created<Team>> CreateAsync(Team body, Caller caller, NpgsqlDataSource db, Quotas quotas, CancellationToken cancel)
