@@ -56,6 +56,11 @@ internal static partial class ClusterEndpoints
                 on conflict (name) do update set address = excluded.address, upstream = excluded.upstream, last_seen = null
                 """, new { name.Name, Droidd = $"https://{address}:{DroiddPort}", Nginx = $"https://{address}:{NginxPort}" }, cancel);
         }
+        await Audit.AddAsync(connection, new AuditRow
+        {
+            Operation = "join", Target = $"/v1/servers/{name.Name}", Client = http.Connection.RemoteIpAddress?.ToString() ?? "", Status = 200,
+            Detail = name.Role,
+        }, cancel);
         await transaction.CommitAsync(cancel);
         await certificates.RefreshAsync(cancel);
         await servers.RefreshAsync(cancel);

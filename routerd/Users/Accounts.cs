@@ -36,7 +36,7 @@ internal static class Accounts
     {
         var password = SignIn.NewPassword(body.Password);
         await SignIn.CheckAsync(caller.Email, body.Current, "password change", http, db, cancel);
-        await SetPasswordAsync(db, caller.Id, await SignIn.HashAsync(password, cancel), caller.Token, null, cancel);
+        await SetPasswordAsync(db, caller.Id, await SignIn.HashAsync(password, cancel), caller.Token, null, null, cancel);
         return TypedResults.NoContent();
     }
 
@@ -49,19 +49,18 @@ internal static class Accounts
             select u.* from invitations i join users u on u.id = i.user_id
             where i.hash = @invitation and i.expires_at > now() and u.disabled_at is null
             """, new { invitation }, cancel);
-        if (user is null || !await SetPasswordAsync(db, user.Id, await SignIn.HashAsync(password, cancel), 0, invitation, cancel))
-            throw Problem.NotFound("This invitation is unknown, used, or too old.");
-        await Audits.Audit.AddAsync(db, new Audits.AuditRow
+        if (user is null || !await SetPasswordAsync(db, user.Id, await SignIn.HashAsync(password, cancel), 0, invitation, new Audits.AuditRow
         {
             UserId = user.Id, UserEmail = user.Email, Token = "invitation", Operation = "POST /v1/invitations/accept",
             Target = $"/v1/users/{user.Email}", Client = ClientAddress.Of(http).ToString(), Status = 200,
-        }, cancel);
+        }, cancel))
+            throw Problem.NotFound("This invitation is unknown, used, or too old.");
         return TypedResults.Ok(new Account(user.Email, user.Role, ScopeOf(user.Role)));
     }
 
     /// <summary>Ends all sign-ins but one. False if the invitation that it is done by has been used meanwhile.</summary>
     private static async Task<bool> SetPasswordAsync(
-        NpgsqlDataSource db, long user, string hash, long keep, byte[]? invitation, CancellationToken cancel)
+        NpgsqlDataSource db, long user, string hash, long keep, byte[]? invitation, Audits.AuditRow? entry, CancellationToken cancel)
     {
         await using var connection = await db.OpenConnectionAsync(cancel);
         await using var transaction = await connection.BeginTransactionAsync(cancel);
@@ -69,6 +68,8 @@ internal static class Accounts
             return false;
         await connection.RunAsync("update users set password_hash = @hash where id = @user", new { user, hash }, cancel);
         await connection.RunAsync("delete from tokens where user_id = @user and kind <> 'token' and id <> @keep", new { user, keep }, cancel);
+        if (entry is not null)
+            await Audits.Audit.AddAsync(connection, entry, cancel);
         await transaction.CommitAsync(cancel);
         return true;
     }

@@ -47,15 +47,18 @@ internal static class WebhookDeliveries
         if (!turn.IsAcquired)
             throw Problem.TooMany("Too many deliveries of this webhook; wait a minute.");
         var push = await ReadAsync(http, hook, hook.Secret(box), cancel);
-        var result = await NoteAsync(db, hook, push, cancel);
+        await using var connection = await db.OpenConnectionAsync(cancel);
+        await using var transaction = await connection.BeginTransactionAsync(cancel);
+        var result = await NoteAsync(connection, hook, push, cancel);
         if (result.StartsWith(Deploys, StringComparison.Ordinal))
         {
-            await Audit.AddAsync(db, new AuditRow
+            await Audit.AddAsync(connection, new AuditRow
             {
                 Operation = "webhook", Target = $"/v1/apps/{app}", AppUid = hook.AppUid, Client = ClientAddress.Of(http).ToString(),
                 Status = 202, Detail = result,
             }, cancel);
         }
+        await transaction.CommitAsync(cancel);
         deployments.Wake();
         return TypedResults.Accepted((string?)null, new WebhookAnswer(result));
     }
@@ -92,28 +95,28 @@ internal static class WebhookDeliveries
 
     private static Problem TooLong() => new(413, "A delivery has 25 MB at most.");
 
-    private static async Task<string> NoteAsync(NpgsqlDataSource db, WebhookRow hook, WebhookPush push, CancellationToken cancel)
+    private static async Task<string> NoteAsync(NpgsqlConnection connection, WebhookRow hook, WebhookPush push, CancellationToken cancel)
     {
         if (push is { Event: "ping" })
-            return await ResultAsync(db, hook, "pong", null, cancel);
+            return await ResultAsync(connection, hook, "pong", null, cancel);
         if (push.Event != "push")
-            return await ResultAsync(db, hook, "ignored: not a push", null, cancel);
+            return await ResultAsync(connection, hook, "ignored: not a push", null, cancel);
         if (push.Branch != hook.Branch)
-            return await ResultAsync(db, hook, $"ignored: not to {hook.Branch}", null, cancel);
+            return await ResultAsync(connection, hook, $"ignored: not to {hook.Branch}", null, cancel);
         if (push.Commit is null)
-            return await ResultAsync(db, hook, "ignored: the branch was deleted", null, cancel);
-        if (push.Delivery is { } delivery && await db.RunAsync(
+            return await ResultAsync(connection, hook, "ignored: the branch was deleted", null, cancel);
+        if (push.Delivery is { } delivery && await connection.RunAsync(
             "insert into webhook_deliveries (webhook_id, delivery) values (@Id, @delivery) on conflict do nothing", new { hook.Id, delivery }, cancel) == 0)
             return "ignored: this delivery came before";
-        var newest = await db.FirstAsync<string>("select commit_id from deployments where app_uid = @AppUid order by number desc limit 1", hook, cancel);
+        var newest = await connection.FirstAsync<string>("select commit_id from deployments where app_uid = @AppUid order by number desc limit 1", hook, cancel);
         if (newest == push.Commit || hook.Pending == push.Commit)
-            return await ResultAsync(db, hook, $"ignored: {push.Commit[..12]} is deployed already", null, cancel);
-        return await ResultAsync(db, hook, $"{Deploys} {push.Commit[..12]}", push.Commit, cancel);
+            return await ResultAsync(connection, hook, $"ignored: {push.Commit[..12]} is deployed already", null, cancel);
+        return await ResultAsync(connection, hook, $"{Deploys} {push.Commit[..12]}", push.Commit, cancel);
     }
 
-    private static async Task<string> ResultAsync(NpgsqlDataSource db, WebhookRow hook, string result, string? pending, CancellationToken cancel)
+    private static async Task<string> ResultAsync(NpgsqlConnection connection, WebhookRow hook, string result, string? pending, CancellationToken cancel)
     {
-        await db.RunAsync("update webhooks set last_at = now(), last_result = @result, pending = coalesce(@pending, pending) where id = @Id",
+        await connection.RunAsync("update webhooks set last_at = now(), last_result = @result, pending = coalesce(@pending, pending) where id = @Id",
             new { hook.Id, result, pending }, cancel);
         return result;
     }

@@ -227,6 +227,20 @@ public sealed class UserTests(Install install)
     }
 
     [Fact]
+    public async Task An_address_in_the_audit_log_is_what_the_global_nginx_saw_whatever_the_caller_says()
+    {
+        var ann = await Member.MakeAsync(install, "ann@address.test");
+        using var http = install.Site("console.localhost");
+        using var request = new HttpRequestMessage(HttpMethod.Post, "v1/apps") { Content = new StringContent("{}", System.Text.Encoding.UTF8, "application/json") };
+        request.Headers.Authorization = new("Bearer", ann.Token);
+        foreach (var header in new[] { "X-Real-IP", "X-Forwarded-For", "Forwarded" })
+            request.Headers.TryAddWithoutValidation(header, header == "Forwarded" ? "for=203.0.113.9" : "203.0.113.9");
+        Assert.Equal(HttpStatusCode.BadRequest, (await http.SendAsync(request)).StatusCode);
+        Assert.Equal("127.0.0.1 400", await install.SqlAsync("select client || ' ' || status from audit where user_email = 'ann@address.test'"));
+        await install.SqlAsync("delete from users where email like '%@address.test'");
+    }
+
+    [Fact]
     public async Task A_browsers_session_changes_things_from_the_consoles_own_pages_alone()
     {
         var password = (await File.ReadAllTextAsync(install.Installed("admin_password_file"))).Trim();
