@@ -31,6 +31,7 @@ internal static class Apps
                     pairs = [.. pairs, $"constraint={string.Join(',', constraints)}"];
                 var body = new NewApp(call.Get(name), pairs.Length == 0 ? null : Settings.Parse(pairs), call.Get(team));
                 var app = await call.Routerd.PostAsync<NewApp, App>("v1/apps", body, cancel);
+                Completion.Forget(call.Connection);
                 if (call.Json)
                     Output.Json(app.Json);
                 else
@@ -107,6 +108,7 @@ internal static class Apps
                 if ((call.Get(confirm) ?? Ask(app)) != app)
                     throw Failure.Usage($"that is not '{app}': nothing was destroyed");
                 await call.Routerd.DeleteAsync(Routerd.App(app), cancel);
+                Completion.Forget(call.Connection);
                 if (call.Json)
                     Output.Json(json =>
                     {

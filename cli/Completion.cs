@@ -73,8 +73,7 @@ internal static class Completion
         try
         {
             var connection = Connection.Find();
-            var file = Path.Combine(CacheFolder(), "apps-" + Convert.ToHexStringLower(
-                SHA256.HashData(Encoding.UTF8.GetBytes($"{connection.Url} {connection.Token}")).AsSpan(0, 8)));
+            var file = CacheFile(connection);
             if (File.Exists(file) && DateTime.UtcNow - File.GetLastWriteTimeUtc(file) < Fresh)
                 return File.ReadAllLines(file);
             using var bound = new CancellationTokenSource(Patience);
@@ -90,6 +89,22 @@ internal static class Completion
             return [];
         }
     }
+
+    /// <summary>Has the next Tab ask anew, as there is another app now, or one less.</summary>
+    public static void Forget(Connection connection)
+    {
+        try
+        {
+            File.Delete(CacheFile(connection));
+        }
+        // Then the names are old for half a minute.
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+        }
+    }
+
+    private static string CacheFile(Connection connection) => Path.Combine(CacheFolder(), "apps-" + Convert.ToHexStringLower(
+        SHA256.HashData(Encoding.UTF8.GetBytes($"{connection.Url} {connection.Token}")).AsSpan(0, 8)));
 
     private static string CacheFolder() => Path.Combine(Environment.GetEnvironmentVariable("XDG_CACHE_HOME") is { Length: > 0 } cache ? cache
         : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".cache"), "appoxy");

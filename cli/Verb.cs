@@ -19,8 +19,9 @@ internal sealed class Verb(string name, string description, params string[] exam
         {
             if (faultOf?.Invoke(parsed) is { } fault)
                 throw CommandLine.Misused(this, fault);
-            using var routerd = new Routerd(Connection.Find());
-            await action(new Call(parsed, routerd), cancel);
+            var connection = Connection.Find();
+            using var routerd = new Routerd(connection);
+            await action(new Call(parsed, routerd, connection), cancel);
             return ExitCodes.Done;
         });
         return this;
@@ -28,9 +29,12 @@ internal sealed class Verb(string name, string description, params string[] exam
 }
 
 /// <summary>One use of a command: its arguments, and the routerd that it talks to.</summary>
-internal sealed class Call(ParseResult parsed, Routerd routerd)
+internal sealed class Call(ParseResult parsed, Routerd routerd, Connection connection)
 {
     public Routerd Routerd { get; } = routerd;
+
+    /// <summary>Where that is, and as whom.</summary>
+    public Connection Connection { get; } = connection;
 
     /// <summary>Whether JSON is to be printed.</summary>
     public bool Json { get; } = parsed.GetValue(Verb.Json);

@@ -35,12 +35,14 @@ public sealed class CliTests(Install install)
     [Fact]
     public async Task Shells_complete_commands_options_and_names_of_apps()
     {
+        // A list of names is kept for a moment, but not over the making of an app.
+        await install.MustAsync("__complete", "logs", "tabb");
         await install.MustAsync("apps", "create", "tabbed");
         try
         {
             Assert.Equal(["deploy", "deploy-key", "deployments"], Lines(await install.MustAsync("__complete", "deploy")));
-            // A list of names is good for a moment, and none is waited for long.
-            await Install.EventuallyAsync(async () => Lines(await install.MustAsync("__complete", "logs", "tabb")) is ["tabbed"], TimeSpan.FromSeconds(45));
+            // None is waited for long.
+            await Install.EventuallyAsync(async () => Lines(await install.MustAsync("__complete", "logs", "tabb")) is ["tabbed"], TimeSpan.FromSeconds(10));
             Assert.Contains("--builder", Lines(await install.MustAsync("__complete", "deploy", "tabbed", "--b")));
             Assert.Contains("list", Lines(await install.MustAsync("__complete", "apps", "")));
             // What bash makes of the script, with the appoxy that is tested.
@@ -54,6 +56,37 @@ public sealed class CliTests(Install install)
         {
             await install.MustAsync("apps", "destroy", "tabbed", "--confirm", "tabbed");
         }
+        Assert.Empty(Lines(await install.MustAsync("__complete", "logs", "tabb")));
+    }
+
+    [Fact]
+    public async Task One_may_be_logged_in_to_several_and_says_which_is_meant()
+    {
+        var home = Directory.CreateTempSubdirectory("appoxy-home-").FullName;
+        var password = (await File.ReadAllTextAsync(install.Installed("admin_password_file"))).Trim();
+        var (first, second) = ($"http://127.0.0.1:{install.ConsolePort}/", $"http://localhost:{install.ConsolePort}/");
+        // As an older CLI left it.
+        Directory.CreateDirectory(Path.Combine(home, ".config/appoxy"));
+        await File.WriteAllTextAsync(Path.Combine(home, ".config/appoxy/config.json"), $$"""{"url":"{{first}}","token":"{{install.Token}}"}""");
+        Assert.Contains("admin@localhost", (await RunAsync("", "whoami")).Output, StringComparison.Ordinal);
+        Assert.Equal(0, (await RunAsync(password + "\n", "login", second, "--email", "admin@localhost")).ExitCode);
+
+        Assert.Equal([(first, false), (second, true)], await KnownAsync());
+        Assert.Equal(0, (await RunAsync("", "use", "127.0.0.1")).ExitCode);
+        Assert.Equal([(first, true), (second, false)], await KnownAsync());
+        Assert.Contains("first admin", (await RunAsync("", "whoami")).Output, StringComparison.Ordinal);
+        Assert.Contains("cli on", (await install.RunAsync("env", ["-u", "APPOXY_TOKEN", $"HOME={home}", $"APPOXY_URL={second}", $"{install.Prefix}/bin/appoxy", "whoami"])).Output,
+            StringComparison.Ordinal);
+        Assert.Equal(3, (await RunAsync("", "use", "elsewhere.test")).ExitCode);
+        Assert.Equal(2, (await RunAsync("", "use", $":{install.ConsolePort}")).ExitCode);
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(Path.Combine(home, ".config/appoxy/config.json")));
+        Directory.Delete(home, recursive: true);
+
+        Task<Ran> RunAsync(string input, params string[] arguments) => install.RunAsync("bash",
+            ["-c", $"unset APPOXY_URL APPOXY_TOKEN XDG_CONFIG_HOME; export HOME={home}; printf '{input}' | {install.Prefix}/bin/appoxy {string.Join(' ', arguments)}"]);
+
+        async Task<(string, bool)[]> KnownAsync() => [.. System.Text.Json.JsonDocument.Parse((await RunAsync("", "use", "--json")).Output).RootElement.EnumerateArray()
+            .Select(l => (l.GetProperty("url").GetString()!, l.GetProperty("current").GetBoolean())).Order()];
     }
 
     [Fact]
