@@ -152,7 +152,7 @@ public sealed class MeddlingTests(Install install) : IAsyncLifetime
     public async Task Request_that_is_under_way_ends_in_its_time_over_two_new_versions()
     {
         using var site = install.Site(Host);
-        var slow = site.GetStringAsync("slow/9000");
+        var slow = site.GetStringAsync("slow/15000");
         await Task.Delay(300);
         await install.MustAsync("env", "set", App, "ROUND=1");
         await EventuallyAsync(async () => await install.DroidAsync(App) is { Live: { } live } && live.Container != Container);
