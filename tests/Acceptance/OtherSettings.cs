@@ -34,11 +34,11 @@ internal static class OtherSettings
                     using var ready = await droidd.GetAsync("server");
                     return ready.IsSuccessStatusCode;
                 }
-                catch (HttpRequestException)
+                catch (Exception e) when (e is HttpRequestException or TaskCanceledException)
                 {
                     return false;
                 }
-            }, TimeSpan.FromSeconds(20));
+            }, TimeSpan.FromSeconds(30));
         }
     }
 }

@@ -1,3 +1,4 @@
+using System.Data;
 using System.Text.Json;
 using Appoxy.Routerd.Audits;
 using Appoxy.Routerd.Users;
@@ -65,8 +66,8 @@ public sealed class PageTests(Install install)
         var settings = JsonDocument.Parse(await File.ReadAllTextAsync(Path.Combine(install.Prefix, "etc/appoxy/routerd.json"))).RootElement;
         await using var connection = new NpgsqlConnection(settings.GetProperty("postgres").GetString());
         await connection.OpenAsync();
-        // Nothing of it stays. What the audit log has already is older, as its ids are.
-        await using var transaction = await connection.BeginTransactionAsync();
+        // Nothing of it stays. What the audit log has already is older, as its ids are; what other tests add meanwhile is not seen.
+        await using var transaction = await connection.BeginTransactionAsync(IsolationLevel.RepeatableRead);
         await connection.ExecuteAsync("""
             insert into users (email, password_hash, role) select 'u' || n || '@plan.test', 'x', 'member' from generate_series(1, 5000) n;
             insert into tokens (user_id, name, hash) select id, 'plan', sha256(convert_to(email || n, 'UTF8')) from users, generate_series(1, 4) n
