@@ -12,7 +12,8 @@ public sealed class BuildQueueTests(Install install)
         foreach (var name in new[] { "first", "second", "third" })
         {
             await install.MustAsync("apps", "create", name);
-            await install.MustAsync("env", "set", name, "PACK_STANDIN_SLEEP=6");
+            // The first one takes longer than a busy machine needs to get the others in line, and to cancel one.
+            await install.MustAsync("env", "set", name, $"PACK_STANDIN_SLEEP={(name == "first" ? 15 : 1)}");
             deploys.Add(install.AppoxyAsync("deploy", name, new Folder(install, "pages", name).Path));
             var place = deploys.Count - 1;
             await Install.EventuallyAsync(async () => await NewestAsync(name) is { } newest
