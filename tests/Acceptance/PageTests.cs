@@ -76,7 +76,7 @@ public sealed class PageTests(Install install)
             insert into apps (uid, name, owner_id) select 'p' || n, 'plan-' || n, (select min(id) from users where email like '%@plan.test') from generate_series(1, 100) n;
             insert into audit (at, user_id, user_email, operation, target, app_uid)
               select now() + n * interval '1 minute', u.id, u.email, 'PATCH /v1/apps/{app}', '/v1/apps/plan-' || n % 100, 'p' || n % 100
-              from generate_series(1, 20000) n join users u on u.email = 'u' || n % 5000 || '@plan.test';
+              from generate_series(1, 20000) n join users u on u.email = 'u' || n % 5000 || '@plan.test' order by n;
             analyze users; analyze tokens; analyze teams; analyze audit; analyze apps;
             """);
         var values = new
