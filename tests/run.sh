@@ -58,6 +58,8 @@ if [[ -s $results/results.trx ]]; then
   passed=$((passed + $(count passed)))
   # Whatever was run and did not pass: failed, timed out, or cut off. What was skipped says so itself and why.
   failed=$((failed + $(count executed) - $(count passed)))
+  # Once more at the end, where whoever reads only the last lines finds them.
+  grep -o '<UnitTestResult [^>]*outcome="Failed"' "$results/results.trx" | sed -E 's/.* testName="([^"]*)".*/FAILED \1/' || true
 else
   echo "FAILED dotnet test: it left no results"
   failed=$((failed + 1))
