@@ -37,7 +37,7 @@ internal sealed partial class DockerfileBuild(DockerClient docker, DroidImages i
             var parameters = new ImageBuildParameters
             {
                 Tags = [tag],
-                Labels = new Dictionary<string, string> { [DroidLabels.Uid] = uid },
+                Labels = new Dictionary<string, string> { [DroidLabels.Uid] = uid, [DroidLabels.Owner] = settings.DataDir },
                 NetworkMode = settings.BuildNetwork,
                 Memory = settings.BuildMemoryBytes,
                 MemorySwap = settings.BuildMemoryBytes,

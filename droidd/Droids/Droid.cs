@@ -203,7 +203,8 @@ internal sealed partial class Droid(
     {
         if (Live is null || State is null or DroidStates.Stopped || (State == DroidStates.Crashed && time.GetTimestamp() < retryAt))
             return WakeOutcome.Unavailable;
-        if (State == DroidStates.Running && !failed)
+        // A restart that Docker cut short leaves none.
+        if (State == DroidStates.Running && !failed && HasOpenWeb())
         {
             await TellDictAsync(DroidStates.Running, cancel);
             return WakeOutcome.Ready;
@@ -487,6 +488,8 @@ internal sealed partial class Droid(
             await containers.StopAsync(p.Container.Id, cancel);
             Note(p.Name, DroidStates.Snoozed, null);
         }));
+        // Where Docker ends here, the next visit starts it.
+        await BecomeAsync(DroidStates.Snoozed, null, cancel);
         await StartAsync(cancel);
     }
 

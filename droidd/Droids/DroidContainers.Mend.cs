@@ -13,6 +13,8 @@ internal sealed record Mended(IReadOnlyList<string> Done, string? Left);
 /// <summary>What others may do by hand to the droids' containers, and how it is undone.</summary>
 internal sealed partial class DroidContainers
 {
+    private static readonly TimeSpan StepsGrace = TimeSpan.FromSeconds(20);
+
     // By id; by name while they are made.
     private readonly ConcurrentDictionary<string, bool> held = new();
 
@@ -23,6 +25,26 @@ internal sealed partial class DroidContainers
 
     /// <summary>Has nothing to do with a container any more: if it is still there, the next look removes it.</summary>
     public void LetGo(string id) => held.TryRemove(id, out _);
+
+    /// <summary>Removes the containers of builds' steps that a Docker which was killed could not dispose of.</summary>
+    /// <param name="isBuilding">Whether a droid may have a build that runs: it needs its own.</param>
+    /// <param name="cancel">Ends it.</param>
+    public async Task RemoveBuildStepsAsync(Func<string, bool> isBuilding, CancellationToken cancel)
+    {
+        var ended = await QuickAsync(c => docker.Containers.ListContainersAsync(new()
+        {
+            All = true,
+            Filters = new Dictionary<string, IDictionary<string, bool>>
+            {
+                ["label"] = new Dictionary<string, bool> { [$"{DroidLabels.Owner}={settings.DataDir}"] = true },
+                ["status"] = new Dictionary<string, bool> { ["created"] = true, ["exited"] = true, ["dead"] = true },
+            },
+        }, c), cancel);
+        // They have the labels of the image that they make, and so has what an admin has just made of it.
+        foreach (var step in ended.Where(c => !c.Labels.ContainsKey(DroidLabels.Spec) && c.Labels.TryGetValue(DroidLabels.Uid, out var uid) && !isBuilding(uid)
+            && time.GetUtcNow() - c.Created > StepsGrace))
+            await RemoveAsync(step.ID, cancel);
+    }
 
     /// <summary>The address that a container has on droid-net, or will have when it runs; null where it is not on it.</summary>
     private string? AddressOn(IDictionary<string, EndpointSettings>? networks) =>

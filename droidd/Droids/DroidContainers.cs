@@ -65,7 +65,8 @@ internal sealed record NewContainer(DroidSpec Spec, string ImageId, IReadOnlyLis
 internal sealed record ContainerState(bool Running, bool Paused, bool Restarting, bool OutOfMemory, long ExitCode, long Restarts);
 
 /// <summary>The droids' containers in Docker. They are known by their labels, so that Docker's list is the whole truth.</summary>
-internal sealed partial class DroidContainers(DockerClient docker, DroiddSettings settings, Firewall firewall, DroidVolumes volumes)
+internal sealed partial class DroidContainers(
+    DockerClient docker, DroiddSettings settings, Firewall firewall, DroidVolumes volumes, TimeProvider time)
 {
     /// <summary>Where an app listens that says nothing else.</summary>
     public const int DefaultPort = 7000;

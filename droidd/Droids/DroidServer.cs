@@ -140,6 +140,8 @@ internal sealed partial class DroidServer(
     public bool IsDeploying(string uid, int number) => droids.TryGetValue(uid, out var entry)
         && entry.Reconciler.Status(number) is { } status && !DeploymentStates.IsFinal(status.State);
 
+    private bool IsBuilding(string uid) => droids.TryGetValue(uid, out var entry) && entry.Reconciler.Deployment is { } now && !DeploymentStates.IsFinal(now.State);
+
     /// <summary>Whether a deployment is wanted or under way, so that what lies in its folder may be of use.</summary>
     public bool IsBuilding(string uid, int number) => droids.TryGetValue(uid, out var entry)
         && ((entry.Reconciler.Deployment is { } now && now.Number == number && !DeploymentStates.IsFinal(now.State))
@@ -312,6 +314,8 @@ internal sealed partial class DroidServer(
         var found = (await containers.ListAsync(cancel, ids)).ToDictionary(c => c.Id);
         foreach (var container in found.Values.Where(c => !containers.Holds(c)))
             await RemoveStrangerAsync(container, cancel);
+        if (ids is null)
+            await containers.RemoveBuildStepsAsync(IsBuilding, cancel);
         foreach (var (entry, processes) in before)
         {
             try

@@ -20,6 +20,7 @@ internal sealed record DeployTools(
 internal sealed partial class Reconciler(Droid droid, DeployTools tools)
 {
     private static readonly TimeSpan RetryAfter = TimeSpan.FromSeconds(5);
+    private const int RetireTries = 12;
 
     private readonly Channel<bool> kicks = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
     private readonly Lock deployLock = new();
@@ -410,28 +411,37 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
 
     /// <summary>
     /// Lets replaced containers finish their requests, then removes them with the images that are not needed any more. Runs beside
-    /// the next deployment, which a long-lived websocket would else hold up. What it can't do, the next look at all containers does.
+    /// the next deployment, which a long-lived websocket would else hold up. Containers that it can't remove, the next look at all does.
     /// </summary>
     private async Task RetireAsync(IReadOnlyList<DroidContainer> old, int live, CancellationToken stop)
     {
-        try
+        for (var tries = 1; ; tries++)
         {
-            await Task.WhenAll(old.Select(async container =>
+            try
             {
-                if (container.IsWeb)
-                    await droid.DrainAsync(container.Address, tools.Settings.DrainTime, stop);
-                await tools.Containers.StopAsync(container.Id, stop);
-                await tools.Containers.RemoveAsync(container.Id, stop);
-            }));
-            await tools.Images.CollectAsync(droid.Uid, live,
-                n => droid.Folder.ReadStatus(n) is not { } status || status.State == DeploymentStates.Live, stop);
-        }
-        catch (Exception e) when (e is DockerApiException or HttpRequestException or TimeoutException or IOException
-            || (e is OperationCanceledException && stop.IsCancellationRequested))
-        {
-            LogRetire(tools.Log, droid.Uid, e.Message);
-            foreach (var container in old)
-                tools.Containers.LetGo(container.Id);
+                await Task.WhenAll(old.Select(async container =>
+                {
+                    if (container.IsWeb)
+                        await droid.DrainAsync(container.Address, tools.Settings.DrainTime, stop);
+                    await tools.Containers.StopAsync(container.Id, stop);
+                    await tools.Containers.RemoveAsync(container.Id, stop);
+                }));
+                await tools.Images.CollectAsync(droid.Uid, live,
+                    n => droid.Folder.ReadStatus(n) is not { } status || status.State == DeploymentStates.Live, stop);
+                return;
+            }
+            catch (Exception e) when (e is DockerApiException or HttpRequestException or TimeoutException or IOException
+                || (e is OperationCanceledException && stop.IsCancellationRequested))
+            {
+                LogRetire(tools.Log, droid.Uid, e.Message);
+                foreach (var container in old)
+                    tools.Containers.LetGo(container.Id);
+                if (stop.IsCancellationRequested || tries == RetireTries)
+                    return;
+            }
+            // The images are left, which no look at containers sees.
+            old = [];
+            await Task.Delay(RetryAfter, tools.Time, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
     }
 

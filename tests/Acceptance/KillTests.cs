@@ -49,7 +49,7 @@ public sealed class KillTests(Install install, ITestOutputHelper output)
                 asleep.Add(what["snooze ".Length..]);
             string? missing = null;
             while ((missing = await MissingAsync()) is not null && since.Elapsed < Converges)
-                await Task.Delay(250);
+                await Task.Delay(1000);
             output.WriteLine($"{round + 1}. {what}, kill -9 of {killed} after {wait} ms: exit {did.ExitCode}{(asleep.Count > 0 ? $", {string.Join(" and ", asleep)} asleep" : "")}, as wanted after {since.Elapsed.TotalSeconds:0.0} s");
             Assert.True(missing is null, $"seed {seed}, round {round + 1}, {what}, kill of {killed} after {wait} ms: {missing}\n{did}");
         }

@@ -65,30 +65,36 @@ public sealed class GarbageTests
     }
 
     [Fact]
-    public void Rate_of_a_log_is_told_by_its_pieces()
+    public void Growth_of_a_log_is_told_by_its_pieces()
     {
         var folder = Directory.CreateTempSubdirectory().FullName;
         var file = Path.Combine(folder, "x-json.log");
-        var now = DateTime.UtcNow;
-        void Piece(string suffix, int bytes, double secondsAgo)
+        var start = DateTime.UtcNow;
+        void Piece(string suffix, int bytes, int full)
         {
             File.WriteAllBytes(file + suffix, new byte[bytes]);
-            File.SetLastWriteTimeUtc(file + suffix, now.AddSeconds(-secondsAgo));
+            File.SetLastWriteTimeUtc(file + suffix, start.AddSeconds(full));
         }
-        Assert.Equal(0, LogWatch.BytesPerSecond(file, now));
+        var none = LogSize.Of(file);
+        Assert.True(none.IsUnchanged(file));
         Piece("", 500, 0);
-        Assert.Equal(0, LogWatch.BytesPerSecond(file, now));
-        Piece(".1", 1000, 2);
-        Assert.Equal(250, LogWatch.BytesPerSecond(file, now), 1.0);
-        Piece(".2", 1000, 5);
-        Assert.Equal(300, LogWatch.BytesPerSecond(file, now), 1.0);
-        // Loud once, and quiet since.
-        Piece("", 500, 3);
-        Assert.Equal(0, LogWatch.BytesPerSecond(file, now));
-        // A clock that was set back.
-        Piece("", 500, 0);
-        Piece(".2", 1000, -60);
-        Assert.Equal(0, LogWatch.BytesPerSecond(file, now));
+        Assert.False(none.IsUnchanged(file));
+        var begun = LogSize.Of(file);
+        Assert.Equal(500, begun.GrownSince(none));
+        // It was full, and the next one has begun.
+        Piece(".1", 1000, 1);
+        Piece("", 200, 1);
+        var second = LogSize.Of(file);
+        Assert.Equal(700, second.GrownSince(begun));
+        Assert.Equal(0, second.GrownSince(second));
+        // That was full, and another one.
+        Piece(".2", 1000, 2);
+        Piece(".1", 1000, 3);
+        Piece("", 300, 3);
+        Assert.Equal(2100, LogSize.Of(file).GrownSince(second));
+        // Cut short by hand.
+        Piece("", 0, 4);
+        Assert.Equal(0, LogSize.Of(file).GrownSince(LogSize.Of(file) with { Newest = 300 }));
         Directory.Delete(folder, recursive: true);
     }
 

@@ -87,7 +87,7 @@ public sealed class MeddlingTests : IDisposable
         var settings = new DroiddSettings { DataDir = folder, Docker = $"unix://{folder}/docker.sock" };
         (settings.Nginx.ControlSocket, settings.Nginx.Snapshot) = (Path.Combine(folder, "nginx.sock"), Path.Combine(folder, "snapshot"));
         var docker = new DockerClientBuilder().WithEndpoint(new Uri(settings.Docker)).Build();
-        var containers = new DroidContainers(docker, settings, new Firewall(docker, settings, NullLogger<Firewall>.Instance, clock), new DroidVolumes(docker));
+        var containers = new DroidContainers(docker, settings, new Firewall(docker, settings, NullLogger<Firewall>.Instance, clock), new DroidVolumes(docker), clock);
         return new Droid("abcdefg", containers, new DroidDict(settings, NullLogger<DroidDict>.Instance), new DroidFolder(folder, "abcdefg"), NullLogger.Instance, clock)
         {
             Spec = new DroidSpec { Uid = "abcdefg", App = "shop", Generation = 1, Deployment = 1, Source = new DroidSource { Image = "shop" } },
