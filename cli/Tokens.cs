@@ -23,10 +23,10 @@ internal static class Tokens
         var name = new Argument<string>("TOKEN") { Description = "A name, by which you know it again" };
         var scope = new Option<string>("--scope")
         {
-            Description = "read, deploy, write or admin; each may do what those before it may", HelpName = "SCOPE",
+            Description = "read, deploy, write or admin, each of which may do what those before it may; or metrics, which may read those alone", HelpName = "SCOPE",
             DefaultValueFactory = _ => "deploy",
         };
-        scope.AcceptOnlyFromAmong("read", "deploy", "write", "admin");
+        scope.AcceptOnlyFromAmong("read", "deploy", "write", "admin", "metrics");
         var app = new Option<string?>("--app") { Description = "The only app that it is for", HelpName = "NAME" };
         var expires = new Option<string?>("--expires") { Description = "After how long it ends, as 90d, or never; else after a year", HelpName = "AFTER" };
         return new Verb("create", "Makes a token and prints it, this once.",

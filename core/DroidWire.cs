@@ -36,6 +36,9 @@ public sealed record DroidSpec
     /// <summary>A roll-back: the earlier deployment whose image is to run again; nothing is fetched or built.</summary>
     public int? RollbackTo { get; init; }
 
+    /// <summary>The span that the deployment belongs to, as a W3C traceparent; null where nothing is traced.</summary>
+    public string? Trace { get; init; }
+
     /// <summary>The app's environment. Secret: never logged.</summary>
     public IReadOnlyDictionary<string, string> Env { get; set; } = new Dictionary<string, string>();
 

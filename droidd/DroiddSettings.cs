@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Net;
 using Appoxy.Cluster;
+using Appoxy.Daemon;
 using Appoxy.Nginx;
 using Microsoft.Extensions.Options;
 
@@ -122,6 +123,12 @@ public sealed class DroiddSettings
     /// <summary>How long a replaced container may finish its requests.</summary>
     public string DrainTimeout { get; set; } = "30s";
 
+    /// <summary>An OpenTelemetry collector that metrics and traces are sent to, as <c>http://127.0.0.1:4318</c>; empty for none.</summary>
+    public string Otlp { get; set; } = "";
+
+    /// <summary>How droidd writes its log: <c>text</c>, or <c>json</c> for a JSON object a line.</summary>
+    public string LogFormat { get; set; } = LogLines.Text;
+
     public NginxSettings Nginx { get; set; } = new();
 
     /// <summary>How it speaks with other machines; null where there are none.</summary>
@@ -213,6 +220,8 @@ internal sealed class DroiddSettingsValidator : IValidateOptions<DroiddSettings>
             yield return $"docker is '{s.Docker}': give unix:///path";
         if (!IPNetwork.TryParse(s.Subnet, out var subnet) || subnet.PrefixLength is < 8 or > 28)
             yield return $"subnet is '{s.Subnet}': give a network of at least 16 addresses such as 10.210.0.0/16";
+        foreach (var fault in new[] { Telemetry.Fault(s.Otlp), LogLines.Fault(s.LogFormat) }.OfType<string>())
+            yield return fault;
         if (s.Isolation is not ("required" or "off"))
             yield return $"isolation is '{s.Isolation}': give required or off";
         foreach (var network in s.PrivateNetworks.Where(n => !Networks.TryNormalize(n, out var normal) || normal != n))

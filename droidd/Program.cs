@@ -1,5 +1,6 @@
 using Appoxy;
 using Appoxy.Cluster;
+using Appoxy.Daemon;
 using Appoxy.Droidd;
 using Appoxy.Droidd.Builds;
 using Appoxy.Droidd.Cluster;
@@ -14,6 +15,7 @@ using Appoxy.Droidd.Snooze;
 using Appoxy.Droidd.Volumes;
 using Appoxy.Nginx;
 using Docker.DotNet;
+using Docker.DotNet.Unix;
 using Microsoft.Extensions.Options;
 
 if (args is ["join", ..])
@@ -43,7 +45,7 @@ builder.Services.AddSingleton<IValidateOptions<DroiddSettings>, DroiddSettingsVa
 builder.Services.AddOptions<DroiddSettings>().Bind(builder.Configuration).ValidateOnStart();
 builder.Services.AddSingleton(s => s.GetRequiredService<IOptions<DroiddSettings>>().Value);
 builder.Services.AddSingleton(TimeProvider.System);
-builder.Services.AddSingleton(s => new DockerClientBuilder()
+builder.Services.AddSingleton(s => new DockerClientBuilder().WithTransportOptions(new MeasuredDocker(), new UnixSocketTransportOptions())
     .WithEndpoint(new Uri(s.GetRequiredService<DroiddSettings>().Docker)).WithTimeout(TimeSpan.FromMinutes(2)).Build());
 builder.Services.AddSingleton<Firewall>().AddSingleton<DroidContainers>();
 builder.Services.AddSingleton<DockerEvents>().AddSingleton<DockerPulse>();
@@ -67,13 +69,15 @@ builder.Services.AddSingleton<ReleaseHandover>();
 builder.Services.AddSingleton<DroidVolumes>().AddSingleton<VolumeCopy>();
 builder.Services.AddHostedService<DiskWatch>().AddHostedService<LogWatch>();
 builder.Services.AddSingleton<GarbageCollector>().AddHostedService(s => s.GetRequiredService<GarbageCollector>());
-builder.Services.AddProblemDetails();
+builder.Services.AddProblemDetails(o => o.CustomizeProblemDetails = p => p.ProblemDetails.Extensions["requestId"] = p.HttpContext.TraceIdentifier);
 builder.Services.AddExceptionHandler<ProblemWriter>();
 builder.Services.ConfigureHttpJsonOptions(o => AppoxyJson.Configure(o.SerializerOptions));
 builder.Services.Configure<RouteHandlerOptions>(o => o.ThrowOnBadRequest = true);
 builder.Services.Configure<HostOptions>(o => o.ShutdownTimeout = TimeSpan.FromSeconds(5));
-builder.Logging.AddSimpleConsole(o => (o.SingleLine, o.TimestampFormat) = (true, "yyyy-MM-dd HH:mm:ss "));
+builder.Logging.AddLines(builder.Configuration["logFormat"]);
 builder.Logging.AddFilter("Microsoft.AspNetCore", LogLevel.Warning).AddFilter("Microsoft.AspNetCore.Diagnostics", LogLevel.Critical);
+builder.Services.AddSingleton<DroidGauges>().AddHostedService<VisitMetrics>();
+builder.AddTelemetry("droidd");
 builder.AddCluster();
 Sockets.Listen(builder);
 
@@ -88,6 +92,8 @@ catch (OptionsValidationException e)
     return 2;
 }
 
+_ = app.Services.GetRequiredService<DroidGauges>();
+app.UseRequestIds();
 app.UseExceptionHandler();
 app.UseStatusCodePages();
 app.Use(ClusterPort.AdmitAsync);
@@ -98,6 +104,7 @@ app.MapDoctor();
 app.MapVolumes();
 app.MapHandover();
 app.MapTemplates();
+app.MapPrometheusScrapingEndpoint("/metrics");
 await app.StartAsync();
 Sockets.Restrict(app.Services.GetRequiredService<DroiddSettings>());
 await app.WaitForShutdownAsync();

@@ -1,3 +1,4 @@
+using Appoxy.Daemon;
 using Appoxy.Routerd.Audits;
 using Appoxy.Routerd.Cluster;
 using Appoxy.Routerd.Users;
@@ -35,6 +36,7 @@ internal static class Api
 
     public static void UseApi(this WebApplication app)
     {
+        app.UseRequestIds();
         app.Use(Audit.EndAsync);
         app.UseExceptionHandler();
         app.KeepClusterApart();

@@ -79,6 +79,7 @@ internal static class OpenApi
         ["POST /v1/apps/{app}/wake"] = "Wakes an app and waits until it is ready",
         ["GET /v1/servers"] = "The droid-servers and how they are",
         ["GET /v1/servers/{name}"] = "A droid-server",
+        ["GET /v1/servers/{name}/metrics"] = "What a droid-server counts, as Prometheus reads it; a token with the scope metrics will do",
         ["DELETE /v1/servers/{name}"] = "Removes a droid-server that has no apps, and refuses its certificates",
         ["POST /v1/servers/join-tokens"] = "Makes a token by which a new machine joins, once",
         ["POST /v1/servers/{name}/revoke"] = "Refuses all certificates of a machine from now on; it has to join anew",
@@ -98,6 +99,7 @@ internal static class OpenApi
         ["POST /v1/apps/{app}/uploads"] = (MediaTypeNames.Application.GZip, null),
         ["PUT /v1/apps/{app}/volumes/{volume}/files"] = (MediaTypeNames.Application.GZip, null),
         ["GET /v1/apps/{app}/volumes/{volume}/files"] = (null, MediaTypeNames.Application.GZip),
+        ["GET /v1/servers/{name}/metrics"] = (null, MediaTypeNames.Text.Plain),
         ["GET /v1/apps/{app}/logs"] = (null, MediaTypeNames.Text.Plain),
         ["GET /v1/apps/{app}/deployments/{number}/log"] = (null, MediaTypeNames.Text.Plain),
     };
@@ -205,8 +207,9 @@ internal static class OpenApi
                 ["title"] = new OpenApiSchema { Type = JsonSchemaType.String, Description = "What the status is called" },
                 ["status"] = new OpenApiSchema { Type = JsonSchemaType.Integer, Description = "The HTTP status" },
                 ["detail"] = new OpenApiSchema { Type = JsonSchemaType.String, Description = "One line for people" },
+                ["requestId"] = new OpenApiSchema { Type = JsonSchemaType.String, Description = "By which the logs know this request; also the header X-Request-Id" },
             },
-            Examples = [JsonNode.Parse("""{"type":"about:blank","title":"Not Found","status":404,"detail":"There is no app 'shop'."}""")!],
+            Examples = [JsonNode.Parse("""{"type":"about:blank","title":"Not Found","status":404,"detail":"There is no app 'shop'.","requestId":"8f0c…"}""")!],
         };
         return Task.CompletedTask;
     }

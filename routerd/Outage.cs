@@ -1,4 +1,6 @@
+using System.Diagnostics.Metrics;
 using System.Net.Sockets;
+using Appoxy.Daemon;
 using Npgsql;
 using StackExchange.Redis;
 
@@ -7,6 +9,22 @@ namespace Appoxy.Routerd;
 /// <summary>Tells a part that is away for now (Postgres, Redis, a droid-server, the disk) from a fault in routerd itself.</summary>
 internal static class Outage
 {
+    private static readonly Counter<long> outages = new Meter(Telemetry.Meters + "Outages").CreateCounter<long>("appoxy.outages", null,
+        "What failed since a part was away: part is postgres, redis or droidd.");
+
+    static Outage()
+    {
+        foreach (var part in new[] { "postgres", "redis", "droidd" })
+            outages.Add(0, new KeyValuePair<string, object?>("part", part));
+    }
+
+    /// <summary>Counts a failure where a part is to blame for it.</summary>
+    public static void Count(Exception e)
+    {
+        if ((IsPostgres(e) ? "postgres" : IsRedis(e) ? "redis" : e is Problem { Status: 502 or 503 } ? "droidd" : null) is { } part)
+            outages.Add(1, new KeyValuePair<string, object?>("part", part));
+    }
+
     /// <summary>Whether trying again later can help.</summary>
     public static bool Is(Exception e) => IsPostgres(e) || IsRedis(e)
         || e is Problem { Status: 502 or 503 } or HttpRequestException or IOException or SocketException or TimeoutException;

@@ -49,6 +49,7 @@ internal sealed partial class ProblemWriter(ILogger<ProblemWriter> log) : IExcep
         };
         if (status == 500)
             LogFailed(log, exception, http.Request.Method, http.GetEndpoint()?.DisplayName);
+        Outage.Count(exception);
         http.Response.StatusCode = status;
         await WriteAsync(http, detail);
         return true;
@@ -77,7 +78,7 @@ internal sealed partial class ProblemWriter(ILogger<ProblemWriter> log) : IExcep
         if (status is 429 or 503 && http.Response.Headers.RetryAfter.Count == 0)
             http.Response.Headers.RetryAfter = "5";
         var body = new ProblemDetails { Type = "about:blank", Title = ReasonPhrases.GetReasonPhrase(status), Status = status,
-            Detail = detail };
+            Detail = detail, Extensions = { ["requestId"] = http.TraceIdentifier } };
         return http.Response.WriteAsJsonAsync(body, ProblemJson.Readable.ProblemDetails, "application/problem+json");
     }
 

@@ -1,4 +1,5 @@
 using Appoxy.Cluster;
+using Appoxy.Daemon;
 using Appoxy.Nginx;
 using Appoxy.Routerd;
 using Appoxy.Routerd.Apps;
@@ -22,8 +23,6 @@ using Appoxy.Routerd.Volumes;
 using Appoxy.Routerd.Webhooks;
 using Microsoft.Extensions.Options;
 using Npgsql;
-using OpenTelemetry.Metrics;
-using OpenTelemetry.Resources;
 
 if (args is ["join", ..])
     return await Joining.RunAsync("routerd", args);
@@ -40,8 +39,9 @@ try
         ContentRootPath = AppContext.BaseDirectory, Args = ["--hostBuilder:reloadConfigOnChange=false"],
     });
     builder.Configuration.Sources.Clear();
-    builder.Configuration.AddJsonFile(command.Config, optional: false)
-        .AddJsonFile(Path.ChangeExtension(command.Config, ".local.json"), optional: true).AddEnvironmentVariables("APPOXY__");
+    // provision.sh writes the first file anew; what an admin sets goes into the second.
+    builder.Configuration.AddJsonFile(command.Config, optional: false).AddJsonFile(Path.ChangeExtension(command.Config, ".local.json"), optional: true)
+        .AddEnvironmentVariables("APPOXY__");
     builder.Services.AddSingleton<IValidateOptions<RouterdSettings>, RouterdSettingsValidator>();
     builder.Services.AddOptions<RouterdSettings>().Bind(builder.Configuration).ValidateOnStart();
     builder.Services.AddSingleton(s => s.GetRequiredService<IOptions<RouterdSettings>>().Value);
@@ -59,6 +59,7 @@ try
     builder.Services.AddSingleton<TemplateSync>().AddHostedService(s => s.GetRequiredService<TemplateSync>());
     builder.Services.AddSingleton<Removals>().AddSingleton<VolumeRemovals>().AddSingleton<DeploymentRunner>().AddSingleton<GitRepositories>();
     builder.Services.AddSingleton<GitPushes>().AddSingleton<WebhookDeployments>().AddSingleton<RouteMetrics>();
+    builder.Services.AddSingleton<ServerMetrics>().AddSingleton<DeploymentMetrics>().AddHostedService<Census>().AddHostedService<ProxyMetrics>();
     builder.Services.AddSingleton<Probes>().AddSingleton<UploadStore>().AddSingleton<Evacuation>();
     var cluster = builder.Configuration.GetSection("cluster").Get<ClusterSettings>();
     if (cluster is { IsProxy: true })
@@ -79,13 +80,12 @@ try
     }
     builder.Services.AddHostedService<RouteSnapshot>();
     builder.Services.Configure<HostOptions>(o => o.ShutdownTimeout = TimeSpan.FromSeconds(5));
-    builder.Logging.AddSimpleConsole(o => (o.SingleLine, o.TimestampFormat) = (true, "yyyy-MM-dd HH:mm:ss "));
+    builder.Logging.AddLines(builder.Configuration["logFormat"]);
     builder.Logging.AddFilter("Microsoft.AspNetCore", LogLevel.Warning).AddFilter("Microsoft.AspNetCore.Diagnostics", LogLevel.None)
         .AddFilter(typeof(TokenAuthentication).FullName, LogLevel.Warning)
         // It says the same in many more words.
         .AddFilter("Microsoft.AspNetCore.Authentication.OpenIdConnect", LogLevel.None);
-    builder.Services.AddOpenTelemetry().ConfigureResource(r => r.AddService("routerd"))
-        .WithMetrics(m => m.AddMeter(RouteMetrics.Name).AddPrometheusExporter());
+    builder.AddTelemetry("routerd", "Npgsql");
     builder.Services.AddSingleton<Quotas>().AddHostedService<Pruning>();
     builder.AddCluster(cluster);
     builder.AddApi();
@@ -102,7 +102,7 @@ try
     app.MapHealth();
     app.MapCluster();
     // Not for visitors, whom the console's host lets this far.
-    app.MapPrometheusScrapingEndpoint("/metrics").RequireScope(Scope.Admin);
+    app.MapPrometheusScrapingEndpoint("/metrics").RequireMetricsScope();
     app.MapConsole();
     app.MapTokens();
     app.MapSession();
@@ -119,6 +119,7 @@ try
     v1.MapDroids();
     v1.MapVolumes();
     v1.MapServers();
+    v1.MapServerMetrics();
     v1.MapMoves();
     v1.MapRoutes();
     v1.MapRouting();

@@ -44,6 +44,7 @@ internal abstract partial class Rounds(TimeSpan pause, ILogger log) : Background
             }
             catch (Exception e)
             {
+                Outage.Count(e);
                 var words = Outage.Words(e);
                 if (fault != words && Outage.Is(e))
                     LogOutage(log, GetType().Name, words);

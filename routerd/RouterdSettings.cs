@@ -1,4 +1,5 @@
 using Appoxy.Cluster;
+using Appoxy.Daemon;
 using Appoxy.Nginx;
 using Microsoft.Extensions.Options;
 using Npgsql;
@@ -74,6 +75,12 @@ public sealed class RouterdSettings
     /// <summary>How many calls of the API may come from an address without a valid token.</summary>
     public string AddressRate { get; set; } = "20r/s,burst=200";
 
+    /// <summary>An OpenTelemetry collector that metrics and traces are sent to, as <c>http://127.0.0.1:4318</c>; empty for none.</summary>
+    public string Otlp { get; set; } = "";
+
+    /// <summary>How routerd writes its log: <c>text</c>, or <c>json</c> for a JSON object a line.</summary>
+    public string LogFormat { get; set; } = LogLines.Text;
+
     public NginxSettings Nginx { get; set; } = new();
 
     /// <summary>Sign-in by OpenID Connect; null where users sign in by passwords alone.</summary>
@@ -133,6 +140,8 @@ internal sealed class RouterdSettingsValidator : IValidateOptions<RouterdSetting
             yield return $"listen is '{s.Listen}': give an address such as http://127.0.0.1:8700";
         if (PostgresFault(s.Postgres) is { } postgres)
             yield return $"postgres is not a connection string ({postgres}): give Host=…;Port=…;Username=…;Password=…;Database=…";
+        foreach (var fault in new[] { Telemetry.Fault(s.Otlp), LogLines.Fault(s.LogFormat) }.OfType<string>())
+            yield return fault;
         if (!IsAddress(s.Redis))
             yield return $"redis is '{s.Redis}': give unix:/path or host:port";
         foreach (var proxy in s.TrustedProxies)

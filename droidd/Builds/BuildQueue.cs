@@ -10,6 +10,19 @@ internal sealed class BuildQueue(int atOnce)
     private int running;
     private TaskCompletionSource? emptied;
 
+    /// <summary>How many builds wait for their turn.</summary>
+    public int Waiting
+    {
+        get
+        {
+            lock (gate)
+                return waiting.Count;
+        }
+    }
+
+    /// <summary>How many builds are under way.</summary>
+    public int Running => Volatile.Read(ref running);
+
     /// <summary>Waits for a place; disposing what is returned gives it to the next.</summary>
     /// <param name="moved">Told how many builds come before this one, at once and whenever that changes; not told where there is room.</param>
     /// <param name="cancel">Leaves the queue.</param>

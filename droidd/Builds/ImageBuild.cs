@@ -70,6 +70,11 @@ internal sealed class ImageBuild(
                 : $"-----> Waiting: {ahead} {(ahead == 1 ? "build comes" : "builds come")} first");
             progress(DeploymentStates.Queued, ahead: ahead);
         }, cancel);
+        return await BuildMetrics.MeasureAsync(() => BuildInTurnAsync(spec, folder, log, progress, cancel));
+    }
+
+    private async Task<BuiltImage> BuildInTurnAsync(DroidSpec spec, DroidFolder folder, BuildLog log, BuildProgress progress, CancellationToken cancel)
+    {
         firewall.Require();
         progress(DeploymentStates.Fetching);
         var (source, work) = (folder.Source(spec.Deployment), folder.Deployment(spec.Deployment));

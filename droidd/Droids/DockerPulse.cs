@@ -20,6 +20,9 @@ internal sealed partial class DockerPulse(DockerClient docker, ILogger<DockerPul
     private long askedAt;
     private long? missedAt;
 
+    /// <summary>Whether Docker did not answer when it was asked last.</summary>
+    public bool IsSilent => missedAt is not null;
+
     /// <summary>Whether Docker answers now, or did within the last second; known after <see cref="Limit"/> at the latest. Never throws.</summary>
     public Task<bool> BeatsAsync()
     {

@@ -39,6 +39,7 @@ internal sealed partial class Droid
             || await FindStateAsync(id, cancel) is not { Running: true, Restarts: > 0 } now)
             return;
         var why = outOfMemory || now.OutOfMemory ? "ran out of memory" : $"exited with code {code}";
+        DroidMetrics.Exited(Spec?.App, outOfMemory || now.OutOfMemory);
         Tell($"{Who(process)} {why}; it is started again");
         Note(process.Name, DroidStates.Crashed, why, restarts: process.Restarts + 1);
         if (process.IsWeb && State == DroidStates.Running)
@@ -96,6 +97,7 @@ internal sealed partial class Droid
     {
         var line = $"{(processes.Count == 1 ? "the container" : process.Name + "'s container")} {what}";
         LogFound(log, uid, line);
+        DroidMetrics.Repaired();
         Tell(line);
     }
 
@@ -191,6 +193,7 @@ internal sealed partial class Droid
                 return;
             var now = await containers.InspectAsync(process.Container.Id, cancel);
             var why = now.OutOfMemory ? "ran out of memory" : $"exited with code {now.ExitCode}";
+            DroidMetrics.Exited(Spec?.App, now.OutOfMemory);
             Tell($"{Who(process)} {why}; it is started again");
             Note(process.Name, DroidStates.Crashed, why, restarts: process.Restarts + 1);
             if (process.IsWeb && State == DroidStates.Running)

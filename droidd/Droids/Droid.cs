@@ -250,8 +250,10 @@ internal sealed partial class Droid(
             Activate();
             await BecomeAsync(DroidStates.Running, null, cancel);
             WakeTimes.Add(begun.All(b => b.Thawed), time.GetElapsedTime(began));
+            DroidMetrics.Woke(Spec.App, begun.All(b => b.Thawed), ready: true, time.GetElapsedTime(began));
             return true;
         }
+        DroidMetrics.Woke(Spec.App, begun.All(b => b.Thawed), ready: false, time.GetElapsedTime(began));
         failures++;
         var backOff = TimeSpan.FromSeconds(Math.Min(5 * Math.Pow(2, failures - 1), LongestBackOff.TotalSeconds));
         retryAt = time.GetTimestamp() + (long)(backOff.TotalSeconds * time.TimestampFrequency);

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Runtime.CompilerServices;
 using System.Text;
 using System.Threading.Channels;
+using Appoxy.Nginx;
 using Docker.DotNet;
 using Docker.DotNet.Models;
 
@@ -35,7 +36,7 @@ internal sealed class DroidLogs(DockerClient docker, AccessLog requests, TimePro
         var eventCount = EventLength(droid);
         // All sources start their lines with the time in the same form.
         var merged = LogMerge.ByTimeAsync(
-            [Events(droid, since), LogMerge.SettleAsync(access.PastAsync(since, cancel), AccessLog.Lag, cancel),
+            [Events(droid, since), LogMerge.SettleAsync(access.PastAsync(since, cancel), GrowingLog.Lag, cancel),
                 .. droid.Processes.Select(p => ReadAsync(p.Container.Id, Source(droid, p), since, now, false, tail, cancel))], cancel);
         await WriteAsync(target, tail == int.MaxValue ? merged : LastAsync(merged, tail, cancel), flush: false, cancel);
         await target.FlushAsync(cancel);

@@ -342,6 +342,7 @@ internal sealed partial class DroidServer(
             // The list may be older than its removal.
             await containers.InspectAsync(stranger.Id, cancel);
             await containers.RemoveAsync(stranger.Id, cancel);
+            DroidMetrics.Repaired();
             LogFound(log, stranger.Spec.Uid, $"the container {stranger.Name} has its labels and is none of its own; it is removed");
         }
         catch (DockerApiException e)

@@ -1,7 +1,9 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using System.Globalization;
 using System.Security.Cryptography;
 using System.Threading.Channels;
+using Appoxy.Daemon;
 using Appoxy.Droidd.Builds;
 using Appoxy.Droidd.Images;
 using Docker.DotNet;
@@ -28,6 +30,8 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
     private CancellationTokenSource? replacing;
     private long replacingGeneration;
     private long refusedGeneration;
+    private Activity? span;
+    private Activity? stage;
     private readonly List<Task> retiring = [];
     private readonly ConcurrentDictionary<string, string> refused = new();
     private long refusedFormation;
@@ -136,6 +140,8 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
     private async Task DeployAsync(DroidSpec spec, CancellationToken stop)
     {
         using var cancelled = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        span = Telemetry.Begin("deployment", spec.Trace);
+        span?.SetTag("appoxy.app", spec.App).SetTag("appoxy.deployment", spec.Deployment);
         using var log = new BuildLog(droid.Folder.Deployment(spec.Deployment));
         lock (deployLock)
         {
@@ -207,6 +213,11 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
         }
         finally
         {
+            stage?.Dispose();
+            span?.SetTag("appoxy.outcome", Deployment.State);
+            if (Deployment.State == DeploymentStates.Failed)
+                span?.SetStatus(ActivityStatusCode.Error, Deployment.Reason);
+            span?.Dispose();
             lock (deployLock)
                 deploying = null;
             if (!stop.IsCancellationRequested)
@@ -447,6 +458,11 @@ internal sealed partial class Reconciler(Droid droid, DeployTools tools)
 
     private void Become(string state, string? commit = null, int? ahead = null)
     {
+        if (stage?.OperationName != state)
+        {
+            stage?.Dispose();
+            stage = DeploymentStates.IsFinal(state) ? null : Telemetry.Begin(state, span?.Id);
+        }
         lock (deployLock)
             Deployment = Deployment! with { State = state, Commit = commit ?? Deployment.Commit, Ahead = ahead };
         droid.Folder.WriteStatus(Deployment);

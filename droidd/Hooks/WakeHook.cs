@@ -17,30 +17,46 @@ internal static class WakeHook
 
     private static readonly string[] SafeMethods = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"];
 
-    public static void MapWakeHook(this IEndpointRouteBuilder routes) => routes.MapGet(Path, async (HttpContext http, DroidServer server, DockerPulse docker) =>
+    public static void MapWakeHook(this IEndpointRouteBuilder routes) => routes.MapGet(Path, async (
+        HttpContext http, DroidServer server, DockerPulse docker, TimeProvider time) =>
+    {
+        var (began, outcome) = (time.GetTimestamp(), "unavailable");
+        try
+        {
+            var status = await AnswerAsync(http, server, docker);
+            outcome = status switch { 200 => "ready", 404 => "unknown", PageInstead => "page", 502 => "not_repeated", _ => "unavailable" };
+            return TypedResults.StatusCode(status);
+        }
+        finally
+        {
+            DroidMetrics.Hooked(outcome, time.GetElapsedTime(began));
+        }
+    });
+
+    private static async Task<int> AnswerAsync(HttpContext http, DroidServer server, DockerPulse docker)
     {
         string Header(string name) => http.Request.Headers[name].ToString();
         var (uid, reason) = (Header("X-Appoxy-Uid"), Header("X-Appoxy-Reason"));
         await server.ReadyAsync(http.RequestAborted);
         if (server.Find(uid) is not { } droid)
-            return TypedResults.StatusCode(404);
+            return 404;
         var failed = reason is "502" or "503" or "504";
         // A request that may have reached the app is not sent a second time, unless a repetition does no harm.
         if (failed && Header("X-Appoxy-Sent") == "1" && (reason == "504" || !SafeMethods.Contains(Header("X-Appoxy-Method"))))
-            return TypedResults.StatusCode(502);
+            return 502;
         if (!failed && droid.ShowsPage && Header("X-Appoxy-Method") == "GET" && TakesHtml(Header("X-Appoxy-Accept")))
         {
             // Not waited for: how it went, the page's next look tells.
             _ = droid.WakeAsync(failed: false);
             if (droid.WakeTimes.Expected(paused: false) is { } seconds)
                 http.Response.Headers["X-Appoxy-Wakes-In"] = Math.Ceiling(seconds).ToString(CultureInfo.InvariantCulture);
-            return TypedResults.StatusCode(PageInstead);
+            return PageInstead;
         }
         if (await docker.WaitAsync(() => droid.WakeAsync(failed), DockerPulse.VisitorsPatience, http.RequestAborted) != WakeOutcome.Ready)
-            return TypedResults.StatusCode(503);
+            return 503;
         http.Response.Headers["X-Accel-Redirect"] = "@droid";
-        return (IResult)TypedResults.Ok();
-    });
+        return 200;
+    }
 
     /// <summary>Whether a page is asked for, as by a browser that opens one; scripts, websockets and event streams accept other things.</summary>
     internal static bool TakesHtml(string accept) => accept.Split(',').Any(type => type.Split(';')[0].Trim() == "text/html");

@@ -11,7 +11,9 @@ namespace Appoxy.Droidd.LocalNginx;
 /// <param name="Now">The time it was asked, in Unix milliseconds.</param>
 /// <param name="Droids">uid → the last request's time, in Unix milliseconds.</param>
 /// <param name="Peers"><c>ip:port</c> → requests in flight, websockets counted while they are open.</param>
-internal sealed record Activity(long Now, IReadOnlyDictionary<string, long> Droids, IReadOnlyDictionary<string, int> Peers);
+/// <param name="Connections">State → open connections; null where nginx was built without telling.</param>
+internal sealed record Activity(
+    long Now, IReadOnlyDictionary<string, long> Droids, IReadOnlyDictionary<string, int> Peers, IReadOnlyDictionary<string, long>? Connections = null);
 
 [JsonSourceGenerationOptions(JsonSerializerDefaults.Web)]
 [JsonSerializable(typeof(Activity))]

@@ -7,6 +7,7 @@
 -- request goes on to the next one; the hook is asked only when none is left.
 
 local balancer = require "ngx.balancer"
+local connections = require "appoxy.connections"
 local hosts = require "appoxy.hosts"
 local lrucache = require "resty.lrucache"
 local snapshot = require "appoxy.snapshot"
@@ -309,7 +310,7 @@ local function is_alive(pid)
 end
 
 
--- uid → unix ms of its last request, and ip:port → requests in flight.
+-- uid → unix ms of its last request, ip:port → requests in flight, and state → connections.
 function _M.activity()
     local last, peers, alive = {}, {}, {}
     for _, uid in ipairs(activity:get_keys(0)) do
@@ -329,7 +330,7 @@ function _M.activity()
             inflight:delete(key)
         end
     end
-    return { now = now(), droids = last, peers = peers }
+    return { now = now(), droids = last, peers = peers, connections = connections.counts() }
 end
 
 

@@ -27,6 +27,8 @@ local DOWN_S = 0.5        -- how long a Redis that failed a visitor is left alon
 local UNKNOWN_MS = 1000   -- a visitor of an unknown host waits for Redis at most so long …
 local KNOWN_MS = 4        -- … and one whose host is known, but stale, so long
 local MOST_TARGETS = 10000
+local COUNT = "count:"
+local SOURCES = { "dict", "redis", "stale", "none", "away" }
 
 -- Answers the version, the route of each name, and the options of the first that has one.
 local ASK = [[
@@ -49,6 +51,12 @@ local snapshot_path
 local default_server -- what $server is before it is set, if it is
 -- While this worker reads the snapshot: the hosts that changed since the snapshot was written.
 local changed
+
+
+-- Counts in memory that all workers share, so never on the path that known hosts take.
+local function tally(what)
+    state:incr(COUNT .. what, 1, 0)
+end
 
 
 local function target_of(rest)
@@ -155,6 +163,7 @@ end
 
 -- Every route may have changed: ask again for each one.
 function _M.flush()
+    tally("flush")
     routes.flush()
 end
 
@@ -281,6 +290,7 @@ local function ask(host, epoch, timeout)
         unpack(names))
     if not answer then
         ngx.log(ngx.WARN, "Redis: ", err)
+        tally("failed")
         state:add("down", true, DOWN_S)
         return nil, "Redis: " .. tostring(err)
     end
@@ -351,6 +361,7 @@ local function enforce(id, uid, name, find_name)
             options.keep(id, json)
         elseif err then
             ngx.log(ngx.WARN, "Redis: ", err)
+            tally("failed")
             state:add("down", true, DOWN_S)
         end
     end
@@ -381,7 +392,8 @@ function _M.look_up()
     if host.server then
         return look_up_direct(var, host)
     end
-    local uid, rest, sure = find_route(host.name)
+    local uid, rest, sure, source = find_route(host.name)
+    tally(uid and source or sure and "none" or "away")
     if not uid then
         return ngx.exit(sure and ngx.HTTP_NOT_FOUND or ngx.HTTP_SERVICE_UNAVAILABLE)
     end
@@ -399,6 +411,22 @@ function _M.look_up()
     end
     var.uid = uid
     var.server = server
+end
+
+
+-- What was counted since this nginx began, and how the routes stand.
+function _M.counts()
+    local lookups = {}
+    for _, source in ipairs(SOURCES) do
+        lookups[source] = state:get(COUNT .. source) or 0
+    end
+    return {
+        lookups = lookups,
+        redisFailures = state:get(COUNT .. "failed") or 0,
+        flushes = state:get(COUNT .. "flush") or 0,
+        routes = tonumber(routes.count()),
+        version = tonumber(routes.version()),
+    }
 end
 
 

@@ -11,7 +11,8 @@ internal static class Postgres
     public static NpgsqlDataSource Open(RouterdSettings settings)
     {
         DefaultTypeMap.MatchNamesWithUnderscores = true;
-        return NpgsqlDataSource.Create(ConnectionString(settings));
+        // The name is a label of what Npgsql counts, in place of the connection string.
+        return new NpgsqlDataSourceBuilder(ConnectionString(settings)) { Name = "appoxy" }.Build();
     }
 
     public static string ConnectionString(RouterdSettings settings) => new NpgsqlConnectionStringBuilder(settings.Postgres)

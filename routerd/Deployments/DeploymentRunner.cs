@@ -11,7 +11,7 @@ namespace Appoxy.Routerd.Deployments;
 /// the state at hand alone, so that a restart of routerd or of droidd at any moment changes nothing but the time it takes.
 /// </summary>
 internal sealed partial class DeploymentRunner(
-    NpgsqlDataSource db, SecretBox box, DroidServers servers, ILogger<DeploymentRunner> log, TimeProvider time) : Rounds(TimeSpan.FromSeconds(1), log)
+    NpgsqlDataSource db, SecretBox box, DroidServers servers, DeploymentMetrics metrics, ILogger<DeploymentRunner> log, TimeProvider time) : Rounds(TimeSpan.FromSeconds(1), log)
 {
     private const int LongestMinutes = 60;
     private static readonly TimeSpan LongestQueue = TimeSpan.FromHours(24);
@@ -191,6 +191,7 @@ internal sealed partial class DeploymentRunner(
             insert into deployment_logs (app_uid, number, log) values (@uid, @number, @text) on conflict do nothing
             """, values, cancel);
         await transaction.CommitAsync(cancel);
+        metrics.Ended(end, time.GetUtcNow() - row.CreatedAt);
         LogEnded(log, uid, number, end.State);
         return true;
     }

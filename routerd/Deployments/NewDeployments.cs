@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Appoxy.Daemon;
 using Appoxy.Routerd.Apps;
 using Appoxy.Routerd.Database;
 using Appoxy.Routerd.Sealing;
@@ -34,10 +35,10 @@ internal static class NewDeployments
             var (source, sealedUrl) = Sources.Sealed(begin.Source, box, app.Uid, number);
             var json = JsonSerializer.Serialize(source, AppoxyJson.Default.DroidSource);
             var begun = await connection.FirstAsync<DeploymentRow>($"""
-                insert into deployments (app_uid, number, source, sealed_url, builder, by_admin, rebuild, rollback_to)
-                values (@Uid, @number, @json::jsonb, @sealedUrl, @Builder, @ByAdmin, @Rebuild, @RollbackTo)
+                insert into deployments (app_uid, number, source, sealed_url, builder, by_admin, rebuild, rollback_to, traceparent)
+                values (@Uid, @number, @json::jsonb, @sealedUrl, @Builder, @ByAdmin, @Rebuild, @RollbackTo, @Parent)
                 returning {DeploymentRow.Columns}
-                """, new { app.Uid, number, json, sealedUrl, begin.Builder, begin.ByAdmin, begin.Rebuild, begin.RollbackTo }, cancel);
+                """, new { app.Uid, number, json, sealedUrl, begin.Builder, begin.ByAdmin, begin.Rebuild, begin.RollbackTo, Telemetry.Parent }, cancel);
             if (begin.RollbackTo is null)
                 await quotas.CheckAppAsync(connection, app.Uid, Growth.Builds, cancel);
             await transaction.CommitAsync(cancel);

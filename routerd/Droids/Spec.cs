@@ -20,7 +20,7 @@ internal static class Spec
         var row = await db.FirstAsync<SpecRow>("""
             select a.uid, a.name, a.generation, case when m.frozen then 'stopped' else a.desired end as desired, a.settings, a.formation, p.server,
                    d.number, d.source, d.sealed_url, d.builder, d.by_admin,
-                   d.rebuild, d.rollback_to,
+                   d.rebuild, d.rollback_to, d.traceparent,
                    (select coalesce(json_agg(json_build_object('id', v.id, 'name', v.name, 'path', v.path) order by v.name), '[]')::text
                     from volumes v where v.app_uid = a.uid) as volumes,
                    (select sealed_private_key from deploy_keys where app_uid = a.uid) as deploy_key
@@ -28,7 +28,7 @@ internal static class Spec
             join placements p on p.app_uid = a.uid
             left join moves m on m.app_uid = a.uid and m.state <> 'failed'
             cross join lateral (
-              select number, source, sealed_url, builder, by_admin, rebuild, rollback_to from deployments
+              select number, source, sealed_url, builder, by_admin, rebuild, rollback_to, traceparent from deployments
               where app_uid = a.uid and (finished_at is null or state = 'live')
               order by finished_at is null desc, number desc limit 1) d
             where a.uid = @uid
@@ -48,6 +48,7 @@ internal static class Spec
             Buildpacks = Settings.Buildpacks(settings),
             Rebuild = row.Rebuild,
             RollbackTo = row.RollbackTo,
+            Trace = row.Traceparent,
             Env = await AppEnv.ReadAsync(db, uid, box, cancel),
             Port = Settings.Port(settings),
             Formation = Scale.Read(row.Formation),
@@ -83,6 +84,7 @@ internal static class Spec
         public bool ByAdmin { get; init; }
         public bool Rebuild { get; init; }
         public int? RollbackTo { get; init; }
+        public string? Traceparent { get; init; }
         public byte[]? SealedUrl { get; init; }
         public byte[]? DeployKey { get; init; }
     }

@@ -87,6 +87,7 @@ internal sealed partial class Publisher(
             catch (Exception e) when (Outage.IsRedis(e))
             {
                 // No reason to give up the lead: the others most likely don't reach it either.
+                Outage.Count(e);
                 if (fault != Outage.Words(e))
                     LogRedisAway(log, Outage.Words(e));
                 fault = Outage.Words(e);
@@ -111,13 +112,15 @@ internal sealed partial class Publisher(
         }
         metrics.Published = published;
         // Options that several hosts share come with the first of them.
-        var changes = await connection.ListAsync<(long Version, string Hostname, string? Target, string? Options)>("""
+        var asked = time.GetTimestamp();
+        var changes = await connection.ListAsync<(long Version, string Hostname, string? Target, string? Options, double Age)>("""
             with changes as (
-              select c.version, c.hostname, (r).target, (r).options
-              from (select version, hostname from route_changes where version > @published order by version limit @Batch) c
+              select c.version, c.hostname, c.at, (r).target, (r).options
+              from (select version, hostname, at from route_changes where version > @published order by version limit @Batch) c
               left join lateral (select r from routes r where r.hostname = c.hostname limit 1) r on true)
             select version, hostname, target,
-                   case when row_number() over (partition by options order by version) = 1 then options::text end
+                   case when row_number() over (partition by options order by version) = 1 then options::text end,
+                   extract(epoch from clock_timestamp() - at)::float8
             from changes order by version
             """, new { published, Batch }, cancel);
         if (changes.Count == 0)
@@ -152,13 +155,15 @@ internal sealed partial class Publisher(
         var values = new List<RedisValue>(3 + (2 * options.Count) + (3 * changes.Count)) { Redis.Channel, at, options.Count };
         foreach (var (id, json) in options)
             values.AddRange([id, json]);
-        foreach (var (version, hostname, target, _) in changes)
+        foreach (var (version, hostname, target, _, _) in changes)
             values.AddRange([version, hostname, target ?? ""]);
         var applied = (int)await redis.Database.ScriptEvaluateAsync(Apply,
             [Redis.Routes, Redis.Version, Redis.Changes, Redis.Options], [.. values], CommandFlags.NoScriptCache);
         metrics.Newest = changes[^1].Version;
         if (applied == 0)
             LogRefused(log, at);
+        else
+            metrics.PublishedAfter(changes.Select(c => c.Age + time.GetElapsedTime(asked).TotalSeconds));
         return true;
     }
 

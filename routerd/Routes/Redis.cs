@@ -53,6 +53,8 @@ internal sealed class Redis : IAsyncDisposable
         ? connecting.Result.GetDatabase()
         : throw new RedisConnectionException(ConnectionFailureType.UnableToConnect, CommandFlags.None, "not connected yet");
 
+    public bool IsConnected => connecting.IsCompletedSuccessfully && connecting.Result.IsConnected;
+
     /// <summary>A script of this folder, which Redis runs whole or not at all.</summary>
     public static string Script(string name)
     {

@@ -35,6 +35,7 @@ internal sealed partial class RouteDrift(
             }
             catch (Exception e) when (!cancel.IsCancellationRequested)
             {
+                Outage.Count(e);
                 if (fault != Outage.Words(e))
                     LogFault(log, Outage.Words(e));
                 fault = Outage.Words(e);
@@ -55,7 +56,10 @@ internal sealed partial class RouteDrift(
         var begun = time.GetTimestamp();
         var repaired = await RouteOptions.RepairAsync(db, redis, cancel);
         if (repaired > 0)
+        {
             LogOptions(log, repaired);
+            metrics.Repaired(repaired);
+        }
         TooMuch |= repaired >= RouteOptions.Most;
         var suspects = await CompareAsync(cancel);
         took = time.GetElapsedTime(begun);

@@ -3,6 +3,7 @@ using System.Net.Http.Json;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Appoxy.Cluster;
+using Appoxy.Daemon;
 
 namespace Appoxy.Routerd.Servers;
 
@@ -45,6 +46,9 @@ internal sealed partial class DroidServer(string name, string address, NodeIdent
 
     public Task<IReadOnlyList<DroidStatus>> ListAsync(CancellationToken cancel) =>
         AskAsync(HttpMethod.Get, "droids", null, AppoxyJson.Default.IReadOnlyListDroidStatus, Quick, cancel);
+
+    /// <summary>Opens what its droidd counts, as Prometheus reads it.</summary>
+    public Task<HttpResponseMessage> OpenMetricsAsync(CancellationToken cancel) => SendAsync(HttpMethod.Get, "metrics", null, Put, true, cancel);
 
     /// <summary>What its droidd finds wrong there.</summary>
     public Task<DroidServerFindings> ExamineAsync(CancellationToken cancel) =>
@@ -165,6 +169,8 @@ internal sealed partial class DroidServer(string name, string address, NodeIdent
         using var bound = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         bound.CancelAfter(limit);
         using var request = new HttpRequestMessage(method, path) { Content = content };
+        if (RequestId.Current is { } id)
+            request.Headers.Add(RequestId.Header, id);
         try
         {
             var response = await http.SendAsync(request,

@@ -4,7 +4,7 @@ using Npgsql;
 namespace Appoxy.Routerd.Servers;
 
 /// <summary>Asks each droid-server how it is, and notes that and when it answered.</summary>
-internal sealed class Probes(NpgsqlDataSource db, DroidServers servers, TimeProvider time, ILogger<Probes> log)
+internal sealed class Probes(NpgsqlDataSource db, DroidServers servers, ServerMetrics metrics, TimeProvider time, ILogger<Probes> log)
     : Rounds(TimeSpan.FromSeconds(2), log)
 {
     private readonly Dictionary<string, (long First, long? Last)> asked = [];
@@ -28,6 +28,7 @@ internal sealed class Probes(NpgsqlDataSource db, DroidServers servers, TimeProv
                 asked[name] = (before.First, status is null ? before.Last : now);
             }
         }
+        metrics.Tell(all.ToDictionary(a => a.Name, a => SilenceOf(a.Name)));
         var answers = all.Where(a => a.Status is not null).ToArray();
         if (answers.Length == 0)
             return;

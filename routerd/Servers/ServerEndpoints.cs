@@ -48,7 +48,7 @@ internal static class ServerEndpoints
         return TypedResults.Ok((await ShowAsync([server], servers, db, settings, cancel))[0]);
     }
 
-    private static Problem Unknown(string name) =>
+    internal static Problem Unknown(string name) =>
         Problem.NotFound(Names.IsServerName(name) ? $"There is no droid-server '{name}'." : "There is no droid-server of this name.");
 
     /// <summary>Sets labels; an empty value removes one.</summary>

@@ -7,6 +7,9 @@ namespace Appoxy.Routerd.Users;
 /// <summary>How far a token reaches; each scope includes those before it.</summary>
 internal enum Scope
 {
+    /// <summary>What is counted (<see cref="MetricsTokens"/>), and nothing else; of use to admins only.</summary>
+    Metrics,
+
     /// <summary>What is no secret.</summary>
     Read,
 
@@ -34,7 +37,7 @@ internal sealed record Access(Scope? Scope, AppRole Role)
     /// <summary>Lets tokens call that reach as far as <paramref name="scope"/>; in an app, of users with the role that goes with it.</summary>
     public static AppRole RoleFor(Scope scope) => scope switch
     {
-        Users.Scope.Read => AppRole.View, Users.Scope.Deploy => AppRole.Deploy, Users.Scope.Write => AppRole.Manage, _ => AppRole.Owner,
+        Users.Scope.Metrics or Users.Scope.Read => AppRole.View, Users.Scope.Deploy => AppRole.Deploy, Users.Scope.Write => AppRole.Manage, _ => AppRole.Owner,
     };
 
     /// <summary>What an endpoint declares; null if nothing.</summary>
@@ -58,7 +61,8 @@ internal sealed record Access(Scope? Scope, AppRole Role)
     private static async Task CheckAsync(HttpContext http, Endpoint endpoint, Scope scope)
     {
         var caller = Caller.Of(http);
-        caller.Require(scope);
+        if (caller.Scope != Users.Scope.Metrics || endpoint.Metadata.GetMetadata<MetricsTokens>() is null)
+            caller.Require(scope);
         Session.RequireSameOrigin(http);
         if (http.GetRouteValue("app") is string app)
             await AppRow.CheckAsync(http.RequestServices.GetRequiredService<NpgsqlDataSource>(), caller, app, http.RequestAborted);
@@ -95,6 +99,9 @@ internal sealed record Access(Scope? Scope, AppRole Role)
 /// <summary>Marks an endpoint whose answer keeps to the app of a token that is bound to one, although its path names none.</summary>
 internal sealed class AppTokens;
 
+/// <summary>Marks an endpoint that a token with the scope <see cref="Scope.Metrics"/> may call, whatever scope others need.</summary>
+internal sealed class MetricsTokens;
+
 internal static class AccessConventions
 {
     /// <summary>Only for tokens that reach as far as <paramref name="scope"/>.</summary>
@@ -108,6 +115,10 @@ internal static class AccessConventions
     /// <summary>For all, without a token.</summary>
     public static TBuilder OpenToAll<TBuilder>(this TBuilder builder) where TBuilder : IEndpointConventionBuilder =>
         builder.AllowAnonymous().WithMetadata(new Access(null, AppRole.View));
+
+    /// <summary>For admins, and for tokens that may read metrics.</summary>
+    public static TBuilder RequireMetricsScope<TBuilder>(this TBuilder builder) where TBuilder : IEndpointConventionBuilder =>
+        builder.RequireScope(Scope.Admin).WithMetadata(new MetricsTokens());
 
     /// <summary>Also for tokens that are bound to an app.</summary>
     public static TBuilder WithAppTokens<TBuilder>(this TBuilder builder) where TBuilder : IEndpointConventionBuilder =>

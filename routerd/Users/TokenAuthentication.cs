@@ -40,7 +40,7 @@ internal sealed class TokenAuthentication(
                    t.last_used_at is null or t.last_used_at < now() - interval '10 minutes' as unnoted
             from tokens t join users u on u.id = t.user_id
             where t.hash = @Hash and (t.kind = 'session') = @InCookie and (t.expires_at is null or t.expires_at > now())
-              and u.disabled_at is null
+              and u.disabled_at is null and (t.scope is distinct from 'metrics' or u.role = 'admin')
             """, new { Hash = Secrets.HashToken(token), InCookie = cookie is not null }, Context.RequestAborted);
         if (found is null)
             return AuthenticateResult.Fail("unknown token");

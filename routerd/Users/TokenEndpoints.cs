@@ -59,9 +59,11 @@ internal static class TokenEndpoints
     {
         var name = body.Name ?? throw Problem.BadRequest("Give a name, by which you know the token again.");
         if (!Enum.TryParse<Scope>(body.Scope, ignoreCase: true, out var scope) || int.TryParse(body.Scope, out _))
-            throw Problem.BadRequest("scope: give read, deploy, write or admin.");
+            throw Problem.BadRequest("scope: give read, deploy, write, admin or metrics.");
         caller.Require(scope);
-        if (scope == Scope.Admin && body.App is not null)
+        if (scope == Scope.Metrics)
+            caller.Require(Scope.Admin);
+        if (scope is Scope.Admin or Scope.Metrics && body.App is not null)
             throw Problem.BadRequest("scope: a token for one app has read, deploy or write.");
         DateTime? expires = (body.Expires ?? DefaultExpiry) switch
         {

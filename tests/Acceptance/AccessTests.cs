@@ -144,8 +144,9 @@ public sealed partial class AccessTests(Install install)
             var text = await response.Content.ReadAsStringAsync();
             foreach (var (absent, there) in Absent(callers))
                 text = text.Replace(absent, there, StringComparison.Ordinal);
-            // As they were sent, but for the clock.
-            var headers = response.Headers.Concat(response.Content.Headers).Where(h => h.Key is not ("Date" or "Content-Length"))
+            text = RequestIds().Replace(text, "");
+            // As they were sent, but for the clock and each request's own id.
+            var headers = response.Headers.Concat(response.Content.Headers).Where(h => h.Key is not ("Date" or "Content-Length") && !h.Key.Equals("X-Request-Id", StringComparison.OrdinalIgnoreCase))
                 .Select(h => $"{h.Key}: {string.Join(',', h.Value)}").Order(StringComparer.Ordinal);
             return new Answered((int)response.StatusCode, $"{string.Join('\n', headers)}\n{text}");
         }
@@ -266,6 +267,9 @@ public sealed partial class AccessTests(Install install)
 
     [GeneratedRegex(@"\{(\w+)(?::\w+)?\}")]
     private static partial Regex Parameter();
+
+    [GeneratedRegex("\"requestId\":\"[0-9a-f]{32}\"")]
+    private static partial Regex RequestIds();
 
     [GeneratedRegex(@":\w+\}")]
     private static partial Regex Constraint();
