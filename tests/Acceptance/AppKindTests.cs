@@ -5,7 +5,7 @@ using Xunit.Abstractions;
 namespace Appoxy.Tests.Acceptance;
 
 /// <summary>Apps as people write them, in several languages, each from git with its packages from a registry. Node is the shop.</summary>
-[Collection(SecondLane.Name)]
+[Collection(FirstLane.Name)]
 public sealed class AppKindTests(Install install, ITestOutputHelper output)
 {
     [Fact]

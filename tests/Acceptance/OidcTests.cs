@@ -8,7 +8,7 @@ using CliWrap;
 
 namespace Appoxy.Tests.Acceptance;
 
-[Collection(SecondLane.Name)]
+[Collection(FirstLane.Name)]
 public sealed partial class OidcTests(Install install, OidcProvider provider) : IClassFixture<OidcProvider>, IAsyncLifetime
 {
     private const string Verifier = "a verifier that only this test knows, and no browser";
