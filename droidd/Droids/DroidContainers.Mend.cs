@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using System.Net;
 using Docker.DotNet;
 using Docker.DotNet.Models;
@@ -13,6 +14,7 @@ internal sealed record Mended(IReadOnlyList<string> Done, string? Left);
 /// <summary>What others may do by hand to the droids' containers, and how it is undone.</summary>
 internal sealed partial class DroidContainers
 {
+    private const int StartTries = 10;
     private static readonly TimeSpan StepsGrace = TimeSpan.FromSeconds(20);
 
     // By id; by name while they are made.
@@ -54,6 +56,45 @@ internal sealed partial class DroidContainers
     /// <summary>Whether a container has an address on droid-net that it keeps over stops and starts.</summary>
     private bool IsFixedAt(string ip, IDictionary<string, EndpointSettings>? networks) =>
         networks?.TryGetValue(settings.Network, out var endpoint) == true && endpoint.IPAMConfig?.IPv4Address == ip;
+
+    /// <summary>
+    /// Starts a container, also one that a dockerd was just starting when it was killed: containerd has a task of it that the next dockerd
+    /// knows nothing of, and would refuse each start for.
+    /// </summary>
+    private async Task<bool> StartOverAsync(string id, CancellationToken cancel)
+    {
+        for (var tries = 1; ; tries++)
+        {
+            try
+            {
+                return await docker.Containers.StartContainerAsync(id, new(), cancel);
+            }
+            catch (DockerApiException e) when (e.StatusCode == HttpStatusCode.InternalServerError && tries < StartTries
+                && e.ResponseBody?.Contains("already exists", StringComparison.Ordinal) == true)
+            {
+                // With it goes the task, and what the task runs.
+                foreach (var shim in ShimsOf(id))
+                    shim.Kill();
+                await Task.Delay(TimeSpan.FromMilliseconds(300), time, cancel);
+            }
+        }
+    }
+
+    /// <summary>The processes of containerd that look after a container's.</summary>
+    private static List<Process> ShimsOf(string id) => [.. Process.GetProcesses().Where(p =>
+    {
+        try
+        {
+            // The kernel keeps the first 15 characters of a name.
+            return p.ProcessName.StartsWith("containerd-shim", StringComparison.Ordinal)
+                && File.ReadAllText($"/proc/{p.Id}/cmdline").Split('\0').SkipWhile(a => a != "-id").ElementAtOrDefault(1) == id;
+        }
+        catch (Exception e) when (e is IOException or InvalidOperationException)
+        {
+            // It has just ended.
+            return false;
+        }
+    })];
 
     /// <summary>Gives a container a name; another one that has it by now gets a longer one.</summary>
     public async Task RenameAsync(string id, string name, CancellationToken cancel)

@@ -359,10 +359,10 @@ internal sealed partial class DroidContainers(
         id, new() { RestartPolicy = new RestartPolicy { Name = RestartPolicyKind.UnlessStopped } }, cancel);
 
     /// <exception cref="IsolationException">Nothing keeps it apart.</exception>
-    public Task StartAsync(string id, CancellationToken cancel)
+    public async Task StartAsync(string id, CancellationToken cancel)
     {
         firewall.Require();
-        return docker.Containers.StartContainerAsync(id, new(), cancel);
+        await StartOverAsync(id, cancel);
     }
 
     public Task RestartAsync(string id, CancellationToken cancel) =>
@@ -394,7 +394,7 @@ internal sealed partial class DroidContainers(
         firewall.Require();
         try
         {
-            return await docker.Containers.StartContainerAsync(id, new(), cancel);
+            return await StartOverAsync(id, cancel);
         }
         catch (DockerApiException e) when (e.StatusCode == HttpStatusCode.Conflict)
         {
