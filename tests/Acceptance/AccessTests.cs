@@ -269,7 +269,7 @@ public sealed partial class AccessTests(Install install)
     private static partial Regex Parameter();
 
     [GeneratedRegex("\"requestId\":\"[0-9a-f]{32}\"")]
-    private static partial Regex RequestIds();
+    internal static partial Regex RequestIds();
 
     [GeneratedRegex(@":\w+\}")]
     private static partial Regex Constraint();

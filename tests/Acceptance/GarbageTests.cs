@@ -33,6 +33,11 @@ public sealed class GarbageTests(Install install)
         Directory.CreateDirectory(clone);
         await File.WriteAllBytesAsync(Path.Combine(clone, "file"), new byte[1 << 20]);
         await LinesAsync("volume", "create", $"appoxy-cache-{Stranger}-build");
+        // What a killed dockerd leaves of a build's step, of ours and of another Appoxy on the same Docker.
+        async Task StepAsync(string name, string owner) => await LinesAsync("create", "--name", name, "--label", $"appoxy.uid={Stranger}",
+            "--label", $"appoxy.owner={owner}", "appoxy-test/node:18", "true");
+        await StepAsync("step", Path.Combine(install.Prefix, "var/lib/appoxy/droids"));
+        await StepAsync("others-step", "/elsewhere");
         // Of others on the same Docker, which nobody uses either.
         var context = Directory.CreateDirectory(Path.Combine(install.Prefix, "others")).FullName;
         await File.WriteAllTextAsync(Path.Combine(context, "Dockerfile"), "FROM appoxy-test/node:18\nRUN echo others > /others\n");
@@ -80,6 +85,8 @@ public sealed class GarbageTests(Install install)
         // On a disk that is short it goes without being asked.
         await install.WithSettingsAsync(settings => (settings["collectAfter"], settings["diskPressure"]) = ("1s", "99%"), () =>
             Install.EventuallyAsync(async () => (await VolumesAsync($"appoxy-cache-{uid}")).Length == 0, TimeSpan.FromSeconds(60)));
+        await Install.EventuallyAsync(async () => (await LinesAsync("ps", "-aqf", "name=^step$")).Length == 0, TimeSpan.FromSeconds(60));
+        await LinesAsync("rm", "others-step");
         await install.MustAsync("apps", "destroy", "litter", "--confirm", "litter");
         await LinesAsync("volume", "rm", "others");
         await LinesAsync("rmi", others);

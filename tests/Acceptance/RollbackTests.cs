@@ -4,7 +4,7 @@ using System.Text.Json;
 
 namespace Appoxy.Tests.Acceptance;
 
-[Collection(SecondLane.Name)]
+[Collection(Alone.Name)]
 public sealed class RollbackTests(Install install)
 {
     [Fact]
