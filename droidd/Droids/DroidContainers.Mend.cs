@@ -70,7 +70,7 @@ internal sealed partial class DroidContainers
                 return await docker.Containers.StartContainerAsync(id, new(), cancel);
             }
             catch (DockerApiException e) when (e.StatusCode == HttpStatusCode.InternalServerError && tries < StartTries
-                && e.ResponseBody?.Contains("already exists", StringComparison.Ordinal) == true)
+                && e.ResponseBody?.Contains($"task {id}: already exists", StringComparison.Ordinal) == true)
             {
                 // With it goes the task, and what the task runs.
                 foreach (var shim in ShimsOf(id))

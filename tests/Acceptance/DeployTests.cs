@@ -145,7 +145,7 @@ public sealed class DeployTests(Install install) : ShopTests(install)
     public async Task Flood_of_output_is_cut_and_the_end_of_the_log_is_kept()
     {
         var repository = await Install.RepositoryOfAsync("silent", "loud");
-        await repository.ReplaceAsync("Dockerfile", "USER nobody", "RUN yes $(seq 1 30) | head -c 18000000\nRUN head -c 2000000 /dev/zero | tr '\\0' x\nUSER nobody");
+        await repository.ReplaceAsync("Dockerfile", "USER nobody", "RUN yes | head -c 3000000\nRUN yes $(seq 1 30) | head -c 18000000\nRUN head -c 2000000 /dev/zero | tr '\\0' x\nUSER nobody");
         await Install.MustAsync("apps", "create", "loud");
         await Install.MustAsync("settings", "loud", "start-timeout=2s");
         var ran = await Install.AppoxyAsync("deploy", "loud", "--git", repository.Url, "--ref", "main");
